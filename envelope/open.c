@@ -1,0 +1,124 @@
+/* Verifying, and opening: what a receiver does with an envelope. */
+#include <sodium.h>
+#include <string.h>
+
+#include "envelope/crypto.h"
+#include "envelope/parse.h"
+#include "envelope/structures.h"
+
+pep_reason pep_verify(uint8_t *work, size_t work_n, const pep_envelope *envelope, const pep_record *sender)
+{
+    if (memcmp(envelope->kid, sender->sign_kid, PEP_KID_BYTES) != 0)
+        return PEP_UNKNOWN_SIGNER;
+    return verify_sign1(work, work_n, envelope->protected_bytes, envelope->payload, envelope->signature,
+                        sender->sign_public);
+}
+
+static pep_reason judge_topic(const pep_envelope *e, const pep_opener *o)
+{
+    if (o->topic.p == NULL)
+        return PEP_OK;
+    return e->topic.n == o->topic.n && memcmp(e->topic.p, o->topic.p, e->topic.n) == 0 ? PEP_OK : PEP_WRONG_TOPIC;
+}
+
+static pep_reason judge_times(const pep_envelope *e, const pep_opener *o)
+{
+    uint64_t skew = o->max_skew_us == 0 ? PEP_MAX_SKEW_US : o->max_skew_us;
+    if (o->now_us == 0)
+        return PEP_OK;
+    if (e->exp_s > 0 && o->now_us / 1000000 > e->exp_s)
+        return PEP_EXPIRED;
+    bool will = (e->flags & PEP_FLAG_WILL) != 0; /* sealed before CONNECT: its age says nothing */
+    if ((e->flags & PEP_FLAG_COUNTER) != 0)
+        return o->max_age_us > 0 && !will ? PEP_NO_CLOCK : PEP_OK;
+    if (e->seq > o->now_us && e->seq - o->now_us > skew)
+        return PEP_FUTURE_SEQ;
+    bool old = o->max_age_us > 0 && e->seq < o->now_us && o->now_us - e->seq > o->max_age_us;
+    return old && !will ? PEP_STALE : PEP_OK;
+}
+
+static pep_reason judge(pep_opened *out, const pep_opener *o)
+{
+    const pep_envelope *e = &out->envelope;
+    pep_reason reason = judge_topic(e, o);
+    if (reason != PEP_OK)
+        return reason;
+    out->sender = o->senders == NULL ? NULL : pep_keyring_find(o->senders, e->kid);
+    if (out->sender == NULL)
+        return PEP_UNKNOWN_SIGNER;
+    if (o->now_us / 1000000 > out->sender->not_after_s)
+        return PEP_EXPIRED_SIGNER;
+    if (e->mode == PEP_MODE_SIGNED && !o->allow_signed_only)
+        return PEP_NOT_ENCRYPTED;
+    return judge_times(e, o);
+}
+
+static const pep_epoch *find_epoch(const pep_envelope *e, const pep_opener *o)
+{
+    for (size_t i = 0; i < o->epoch_count; i++) {
+        const pep_epoch *epoch = &o->epochs[i];
+        if (memcmp(epoch->epoch_id, e->key_id, PEP_KID_BYTES) == 0 &&
+            memcmp(epoch->owner_kid, e->kid, PEP_KID_BYTES) == 0 &&
+            pep_filter_matches(epoch->scope, strlen(epoch->scope), (const char *)e->topic.p, e->topic.n))
+            return epoch;
+    }
+    return NULL;
+}
+
+/* Named twice, in the signed header and inside, so that nobody who enrolled another's agreement key can redirect it. */
+static bool is_for_me(const pep_envelope *e, const pep_device *me)
+{
+    return me != NULL && memcmp(e->to, me->sign_kid, PEP_KID_BYTES) == 0 &&
+           memcmp(e->key_id, me->agree_kid, PEP_KID_BYTES) == 0;
+}
+
+/* work: the AAD, then the plaintext. */
+static bool decrypt(pep_view *content, uint8_t *work, size_t work_n, const pep_envelope *e, const pep_opener *o)
+{
+    pep_writer aad = {.p = work, .cap = work_n};
+    write_enc_structure(&aad, e->inner_protected, e->protected_bytes);
+    if (aad.full || aad.cap - aad.n < e->ciphertext.n - PEP_TAG_BYTES)
+        return false;
+    uint8_t *plain = work + aad.n;
+    const pep_view aad_bytes = {work, aad.n};
+    *content = (pep_view){plain, e->ciphertext.n - PEP_TAG_BYTES};
+    if (e->mode == PEP_MODE_DIRECT)
+        return is_for_me(e, o->me) && pep_hpke_open(plain, e->ciphertext.p, e->ciphertext.n, (pep_view){NULL, 0},
+                                                    aad_bytes, e->nonce.p, o->me->agree_secret);
+    const pep_epoch *epoch = find_epoch(e, o);
+    if (epoch == NULL)
+        return false;
+    uint8_t nonce[PEP_NONCE_BYTES];
+    epoch_nonce(nonce, e->seq, e->nonce.p);
+    return pep_aead_open(plain, e->ciphertext.p, e->ciphertext.n, aad_bytes, nonce, epoch->key);
+}
+
+static pep_reason open_content(pep_opened *out, uint8_t *work, size_t work_n, const pep_opener *o)
+{
+    pep_view content = out->envelope.payload;
+    if (out->envelope.mode != PEP_MODE_SIGNED && !decrypt(&content, work, work_n, &out->envelope, o))
+        return PEP_CANNOT_OPEN;
+    return parse_content(&out->meta, &out->plain, content) ? PEP_OK : PEP_CANNOT_OPEN;
+}
+
+pep_reason pep_open(pep_opened *out, uint8_t *work, size_t work_n, const pep_opener *opener, const uint8_t *bytes,
+                    size_t n)
+{
+    *out = (pep_opened){0};
+    pep_reason reason = pep_parse(&out->envelope, bytes, n);
+    if (reason != PEP_OK)
+        return reason;
+    if (work_n < PEP_WORK_BYTES(n))
+        return PEP_BUFFER_TOO_SMALL;
+    reason = judge(out, opener);
+    if (reason == PEP_OK)
+        reason = pep_verify(work, work_n, &out->envelope, out->sender);
+    if (reason == PEP_OK)
+        reason = open_content(out, work, work_n, opener);
+    if (reason != PEP_OK) {
+        sodium_memzero(work, work_n);
+        out->meta = (pep_meta){0};
+        out->plain = (pep_view){0};
+    }
+    return reason;
+}
