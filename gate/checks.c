@@ -1,0 +1,232 @@
+#include "gate/checks.h"
+
+#include <sodium.h>
+#include <string.h>
+#include <time.h>
+
+static bool is_will(const judgement *j)
+{
+    return (j->envelope.flags & PEP_FLAG_WILL) != 0;
+}
+
+static bool is_clear(const judgement *j)
+{
+    return (j->envelope.flags & PEP_FLAG_CLEAR) != 0;
+}
+
+/* Written by a client or bridge: whatever stands in $PEP/ comes from this plugin alone. */
+static pep_reason check_reserved(judgement *j)
+{
+    const char *topic = j->message->topic;
+    bool reserved = strncmp(topic, "$PEP", 4) == 0 && (topic[4] == '/' || topic[4] == 0);
+    return reserved && j->door != DOOR_STORED ? PEP_RESERVED_TOPIC : PEP_OK;
+}
+
+static pep_reason check_size(judgement *j)
+{
+    return j->message->payload_n > j->rule->max_size ? PEP_TOO_LARGE : PEP_OK;
+}
+
+/* Shape, version and algorithms. */
+static pep_reason check_shape(judgement *j)
+{
+    return pep_parse(&j->envelope, j->message->payload, j->message->payload_n);
+}
+
+static pep_reason check_topic(judgement *j)
+{
+    const policy_rule *rule = j->rule;
+    const char *topic = j->message->topic;
+    size_t n = j->topic_n;
+    if (n < rule->prefix_n || memcmp(topic, rule->prefix, rule->prefix_n) != 0)
+        return PEP_WRONG_TOPIC;
+    topic += rule->prefix_n;
+    n -= rule->prefix_n;
+    return n == j->envelope.topic.n && memcmp(topic, j->envelope.topic.p, n) == 0 ? PEP_OK : PEP_WRONG_TOPIC;
+}
+
+static pep_reason check_signer_known(judgement *j)
+{
+    j->signer = pep_keyring_find(j->rules->records, j->envelope.kid);
+    if (j->signer == NULL)
+        return PEP_UNKNOWN_SIGNER;
+    return pep_replay_slot(j->rules->replay, &j->slot, j->envelope.kid) == PEP_OK ? PEP_OK : PEP_UNKNOWN_SIGNER;
+}
+
+static pep_reason check_signer_valid(judgement *j)
+{
+    return j->now_us / 1000000 > j->signer->not_after_s ? PEP_EXPIRED_SIGNER : PEP_OK;
+}
+
+static pep_reason check_may_speak(judgement *j)
+{
+    return policy_may_sign(j->rule, j->message->topic, j->topic_n, j->signer->id) ? PEP_OK : PEP_SIGNER_NOT_ALLOWED;
+}
+
+/* What `bind` and `relays` look at. A client chooses its own id: it counts only where the operator bound it. */
+static const char *bound_name(const judgement *j)
+{
+    bool by_id = policy_bind_of(j->rules->policy) == POLICY_BIND_CLIENTID;
+    return by_id ? j->message->client_id : j->message->username;
+}
+
+static bool is_relay(const judgement *j)
+{
+    return policy_is_relay(j->rules->policy, bound_name(j));
+}
+
+static pep_reason check_bound(judgement *j)
+{
+    if (policy_bind_of(j->rules->policy) == POLICY_BIND_NONE || j->door == DOOR_STORED || is_relay(j))
+        return PEP_OK;
+    const char *name = bound_name(j);
+    return name != NULL && strcmp(name, j->signer->id) == 0 ? PEP_OK : PEP_UNBOUND_CLIENT;
+}
+
+/* A will reaches the access check only, unless a bridge brings it from the broker where it was one. */
+pep_reason gate_check_flags(judgement *j)
+{
+    bool relayed = j->message->bridge || is_relay(j);
+    if (is_will(j) && (j->message->topic[0] == '$' || (j->door == DOOR_MESSAGE && !relayed)))
+        return PEP_MISPLACED_FLAG;
+    if (is_clear(j) && (!j->message->retain || j->door == DOOR_STORED))
+        return PEP_MISPLACED_FLAG;
+    return PEP_OK;
+}
+
+/* The gate sees the shape of an Encrypt0, no more. A clear carries nothing, and nothing of it is passed on. */
+static pep_reason check_encrypted(judgement *j)
+{
+    bool in_clear = j->envelope.mode == PEP_MODE_SIGNED && !is_clear(j);
+    return in_clear && j->rule->payload == POLICY_ENCRYPTED ? PEP_NOT_ENCRYPTED : PEP_OK;
+}
+
+static pep_reason check_record(judgement *j)
+{
+    return j->envelope.facts.n > 0 && !j->rule->record ? PEP_RECORD_DENIED : PEP_OK;
+}
+
+static void update_part(crypto_generichash_state *state, const void *p, size_t n)
+{
+    uint64_t length = n;
+    crypto_generichash_update(state, (const uint8_t *)&length, sizeof length);
+    crypto_generichash_update(state, p, n);
+}
+
+/* Binds the client's id into the digest, so that one comparison asks for the same bytes from the same client. */
+static void compute_digest(judgement *j)
+{
+    const char *client = j->message->client_id == NULL ? "" : j->message->client_id;
+    crypto_generichash_state state;
+    crypto_generichash_init(&state, NULL, 0, sizeof j->digest);
+    update_part(&state, client, strlen(client));
+    update_part(&state, j->envelope.protected_bytes.p, j->envelope.protected_bytes.n);
+    update_part(&state, j->envelope.payload.p, j->envelope.payload.n);
+    crypto_generichash_update(&state, j->envelope.signature, PEP_SIGNATURE_BYTES);
+    crypto_generichash_final(&state, j->digest, sizeof j->digest);
+}
+
+/* QoS 1 and 2 send again what was not acknowledged: the broker shows that to us before it removes duplicates. */
+static pep_reason check_redelivery(judgement *j)
+{
+    if (j->message->qos == 0 || j->door == DOOR_STORED || is_will(j))
+        return PEP_OK;
+    compute_digest(j);
+    j->redelivered = pep_replay_is_redelivery(j->rules->replay, j->slot, j->envelope.seq, j->digest);
+    return PEP_OK;
+}
+
+static pep_reason check_future(judgement *j)
+{
+    bool timed = (j->envelope.flags & PEP_FLAG_COUNTER) == 0 && j->door != DOOR_STORED;
+    uint64_t limit = j->now_us + policy_max_skew_us(j->rules->policy);
+    return timed && j->envelope.seq > limit ? PEP_FUTURE_SEQ : PEP_OK;
+}
+
+static pep_reason check_age(judgement *j)
+{
+    uint64_t max_age = is_will(j) ? j->rule->will_max_age_us : j->rule->max_age_us;
+    if (max_age == 0 || j->door == DOOR_STORED)
+        return PEP_OK;
+    if ((j->envelope.flags & PEP_FLAG_COUNTER) != 0)
+        return PEP_NO_CLOCK;
+    return j->envelope.seq < j->now_us && j->now_us - j->envelope.seq > max_age ? PEP_STALE : PEP_OK;
+}
+
+static pep_reason check_expiry(judgement *j)
+{
+    return j->envelope.exp_s > 0 && j->now_us / 1000000 > j->envelope.exp_s ? PEP_EXPIRED : PEP_OK;
+}
+
+static pep_seen seen_kind(const judgement *j)
+{
+    return is_will(j) ? PEP_SEEN_WILL : PEP_SEEN_MESSAGE;
+}
+
+static pep_reason check_replay(judgement *j)
+{
+    if (j->door == DOOR_STORED)
+        return PEP_OK;
+    return pep_replay_check(j->rules->replay, j->slot, seen_kind(j), j->envelope.seq);
+}
+
+static uint64_t monotonic_us(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
+}
+
+static pep_reason check_signature(judgement *j)
+{
+    gate_counters *c = j->rules->counters;
+    uint64_t started = monotonic_us();
+    pep_reason reason = pep_verify(j->rules->work, j->rules->work_n, &j->envelope, j->signer);
+    uint64_t took = monotonic_us() - started;
+    c->verifications++;
+    c->verify_us_sum += took;
+    c->verify_us_max = took > c->verify_us_max ? took : c->verify_us_max;
+    return reason == PEP_OK ? PEP_OK : PEP_BAD_SIGNATURE;
+}
+
+static void commit(const judgement *j)
+{
+    if (j->door == DOOR_STORED)
+        return;
+    pep_replay_commit(j->rules->replay, j->slot, seen_kind(j), j->envelope.seq, j->digest);
+    if ((j->envelope.flags & PEP_FLAG_COUNTER) == 0)
+        pep_replay_note_time(j->rules->replay, j->envelope.seq);
+}
+
+static pep_reason run(judgement *j, pep_reason (*const *checks)(judgement *), size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        pep_reason reason = checks[i](j);
+        if (reason != PEP_OK || j->redelivered)
+            return reason;
+    }
+    return PEP_OK;
+}
+
+/* Cheapest first; what needs the signer's record comes behind what does not, the signature behind all. */
+static pep_reason (*const checks[])(judgement *) = {
+    check_size,  check_shape,      check_topic,     check_signer_known, check_signer_valid, check_may_speak,
+    check_bound, gate_check_flags, check_encrypted, check_record,       check_redelivery,   check_future,
+    check_age,   check_expiry,     check_replay,    check_signature,
+};
+
+pep_reason gate_judge(judgement *j)
+{
+    pep_reason reason = check_reserved(j);
+    if (reason != PEP_OK)
+        return reason;
+    j->topic_n = strlen(j->message->topic);
+    j->rule = policy_match(j->rules->policy, j->message->topic, j->topic_n);
+    if (j->rule == NULL)
+        return PEP_OK;
+    j->now_us = j->message->now_us != 0 ? j->message->now_us : pep_now_us();
+    reason = run(j, checks, sizeof checks / sizeof checks[0]);
+    if (reason == PEP_OK && !j->redelivered)
+        commit(j);
+    return reason;
+}

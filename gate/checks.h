@@ -1,0 +1,46 @@
+/* The checks of docs/PROTOCOL.md, "What a gate checks", in their order. */
+#ifndef GATE_CHECKS_H
+#define GATE_CHECKS_H
+
+#include "gate/gate.h"
+
+/* Where the message stands in the broker. */
+typedef enum {
+    DOOR_ACCESS,  /* the access check: an ordinary publish or a will, which look alike here */
+    DOOR_MESSAGE, /* about to be stored and delivered: never a will of this broker's own clients */
+    DOOR_STORED   /* a retained message, looked at again before a delivery */
+} gate_door;
+
+/* What the checks judge by. */
+typedef struct {
+    const policy *policy;
+    const pep_keyring *records;
+    pep_replay *replay; /* has a slot for every record */
+    uint8_t *work;      /* PEP_WORK_BYTES of the policy's largest envelope */
+    size_t work_n;
+    gate_counters *counters;
+} gate_rules;
+
+/* One message on its way through the checks; each check fills in what the next ones use. */
+typedef struct {
+    const gate_rules *rules;
+    const gate_message *message;
+    gate_door door;
+    size_t topic_n;
+    const policy_rule *rule;
+    pep_envelope envelope;
+    const pep_record *signer;
+    size_t slot;
+    uint64_t now_us;
+    uint8_t digest[PEP_REPLAY_DIGEST_BYTES]; /* zeros at QoS 0, where nothing is redelivered */
+    bool redelivered;                        /* known already, and nothing more to check */
+} judgement;
+
+/* Runs the checks and commits the seq of what is accepted. PEP_OK with j->rule == NULL: the topic is not protected. */
+pep_reason gate_judge(judgement *j);
+
+/* A will flag on what turned out to be an ordinary publish: asked at delivery, of a verdict made at the access check.
+ */
+pep_reason gate_check_flags(judgement *j);
+
+#endif

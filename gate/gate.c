@@ -1,0 +1,356 @@
+/* The gate's life: opening, reloading, and the one verdict that a message gets at its two hooks. */
+#include "gate/gate.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "gate/checks.h"
+
+/* A verdict between the access check and the delivery of the same message. */
+typedef struct {
+    bool live;
+    bool redelivered;
+    unsigned flags; /* of the envelope, where it was accepted */
+    const void *client;
+    const char *topic; /* the broker's pointer; compared, and its text compared with topic_text */
+    const void *payload;
+    size_t payload_n;
+    gate_verdict verdict;
+    char topic_text[PEP_TOPIC_MAX + 1];
+} kept_verdict;
+
+struct gate {
+    char *policy_path;
+    char *records_dir;
+    policy *policy;
+    pep_keyring *records;
+    pep_replay *replay;
+    uint8_t *work;
+    size_t work_n;
+    gate_counters counters;
+    kept_verdict kept;
+    bool clock_warned;
+};
+
+/* ---- opening and reloading ---- */
+
+static bool fail(gate_error *error, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+static bool fail(gate_error *error, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    vsnprintf(error->text, sizeof error->text, format, args);
+    va_end(args);
+    return false;
+}
+
+/* What a reload swaps, in one piece. */
+typedef struct {
+    policy *policy;
+    pep_keyring *records;
+    uint8_t *work;
+    size_t work_n;
+} rule_set;
+
+static void free_rule_set(rule_set *set)
+{
+    policy_free(set->policy);
+    pep_keyring_free(set->records);
+    free(set->work);
+}
+
+/* Every record gets its replay slot now, with room on disk, so that nothing can run short while a message waits. */
+static bool take_slots(gate_error *error, pep_replay *replay, const pep_keyring *records)
+{
+    for (size_t i = 0; i < pep_keyring_count(records); i++) {
+        size_t slot;
+        pep_reason reason = pep_replay_slot(replay, &slot, pep_keyring_at(records, i)->sign_kid);
+        if (reason != PEP_OK)
+            return fail(error, "no room for the replay state of %zu records: %s", pep_keyring_count(records),
+                        pep_reason_text(reason));
+    }
+    return true;
+}
+
+static bool load_policy(rule_set *out, gate_error *error, const char *path)
+{
+    policy_error why;
+    out->policy = policy_load(&why, path);
+    if (out->policy == NULL)
+        return fail(error, "%s", why.text);
+    if (policy_enroll_of(out->policy) != POLICY_ENROLL_CLOSED)
+        return fail(error, "%s: enroll: this version takes records from a folder only: enroll = \"closed\"", path);
+    return true;
+}
+
+static bool load_records(rule_set *out, gate_error *error, const char *path)
+{
+    pep_error why;
+    if (pep_keyring_load(&out->records, &why, path) != PEP_OK)
+        return fail(error, "%s", why.text);
+    return true;
+}
+
+static bool load_rule_set(rule_set *out, gate_error *error, const gate *g)
+{
+    *out = (rule_set){0};
+    if (!load_policy(out, error, g->policy_path) || !load_records(out, error, g->records_dir) ||
+        !take_slots(error, g->replay, out->records)) {
+        free_rule_set(out);
+        return false;
+    }
+    out->work_n = PEP_WORK_BYTES((size_t)policy_largest_size(out->policy));
+    out->work = malloc(out->work_n);
+    if (out->work == NULL) {
+        fail(error, "%s: max_size: no memory for an envelope of %zu bytes", g->policy_path, out->work_n);
+        free_rule_set(out);
+        return false;
+    }
+    return true;
+}
+
+static void swap_in(gate *g, const rule_set *set)
+{
+    rule_set old = {g->policy, g->records, g->work, g->work_n};
+    gate_forget(g); /* it points into the old ones */
+    g->policy = set->policy;
+    g->records = set->records;
+    g->work = set->work;
+    g->work_n = set->work_n;
+    g->counters.policies_loaded++;
+    free_rule_set(&old);
+}
+
+static bool ready_state_dir(gate_error *error, const char *path)
+{
+    struct stat st;
+    if (mkdir(path, 0700) != 0 && errno != EEXIST)
+        return fail(error, "cannot create the state folder %s as uid %u: %s", path, (unsigned)geteuid(),
+                    strerror(errno));
+    if (stat(path, &st) != 0)
+        return fail(error, "cannot read the state folder %s as uid %u: %s", path, (unsigned)geteuid(), strerror(errno));
+    if (!S_ISDIR(st.st_mode))
+        return fail(error, "%s is not a folder: the state option takes a folder", path);
+    if ((st.st_mode & (S_IRWXG | S_IRWXO)) != 0)
+        return fail(error, "others may enter the state folder %s: chmod 700 %s", path, path);
+    return true;
+}
+
+static bool open_replay(gate *g, gate_error *error, const char *state_dir)
+{
+    char path[4096];
+    pep_error why;
+    if ((size_t)snprintf(path, sizeof path, "%s/replay", state_dir) >= sizeof path)
+        return fail(error, "the path of the state folder is too long");
+    if (!ready_state_dir(error, state_dir))
+        return false;
+    if (pep_replay_open(&g->replay, &why, path) != PEP_OK)
+        return fail(error, "%s", why.text);
+    return true;
+}
+
+gate *gate_open(gate_error *error, const gate_config *config)
+{
+    rule_set set;
+    gate *g = calloc(1, sizeof *g);
+    if (g == NULL || pep_init() != PEP_OK || (g->policy_path = strdup(config->policy_path)) == NULL ||
+        (g->records_dir = strdup(config->records_dir)) == NULL) {
+        fail(error, "out of memory");
+        gate_close(g);
+        return NULL;
+    }
+    if (!open_replay(g, error, config->state_dir) || !load_rule_set(&set, error, g)) {
+        gate_close(g);
+        return NULL;
+    }
+    swap_in(g, &set);
+    return g;
+}
+
+void gate_close(gate *g)
+{
+    if (g == NULL)
+        return;
+    rule_set set = {g->policy, g->records, g->work, g->work_n};
+    free_rule_set(&set);
+    pep_replay_close(g->replay);
+    free(g->policy_path);
+    free(g->records_dir);
+    free(g);
+}
+
+static bool same_records(const pep_keyring *a, const pep_keyring *b)
+{
+    if (pep_keyring_count(a) != pep_keyring_count(b))
+        return false;
+    for (size_t i = 0; i < pep_keyring_count(a); i++)
+        if (memcmp(pep_keyring_at(a, i), pep_keyring_at(b, i), sizeof(pep_record)) != 0)
+            return false;
+    return true;
+}
+
+gate_reload_result gate_reload(gate *g, gate_error *error)
+{
+    rule_set set;
+    if (!load_rule_set(&set, error, g)) {
+        g->counters.policies_failed++;
+        return GATE_RELOAD_FAILED;
+    }
+    if (policy_same(set.policy, g->policy) && same_records(set.records, g->records)) {
+        free_rule_set(&set);
+        return GATE_UNCHANGED;
+    }
+    swap_in(g, &set);
+    return GATE_RELOADED;
+}
+
+/* ---- verdicts ---- */
+
+static void start(judgement *j, gate_rules *rules, gate *g, const gate_message *m, gate_door door)
+{
+    *rules = (gate_rules){g->policy, g->records, g->replay, g->work, g->work_n, &g->counters};
+    memset(j, 0, sizeof *j);
+    j->rules = rules;
+    j->message = m;
+    j->door = door;
+}
+
+/* Reserved topics have no rule, and are refused whatever the mode of any rule. */
+static gate_verdict refuse(gate *g, pep_reason reason, const policy_rule *rule)
+{
+    if (rule != NULL && rule->mode == POLICY_OBSERVE) {
+        g->counters.observed[reason]++;
+        return (gate_verdict){GATE_PASS, reason, rule, true};
+    }
+    g->counters.refused[reason]++;
+    return (gate_verdict){GATE_REFUSE, reason, rule, true};
+}
+
+static gate_verdict verdict_of(gate *g, const judgement *j, pep_reason reason)
+{
+    if (reason != PEP_OK)
+        return refuse(g, reason, j->rule);
+    bool clear = j->rule != NULL && (j->envelope.flags & PEP_FLAG_CLEAR) != 0;
+    return (gate_verdict){clear ? GATE_CLEAR : GATE_PASS, PEP_OK, j->rule, true};
+}
+
+/* Counts what was really accepted: at delivery, so that what an ACL denied in between is not in it. */
+static void count_accepted(gate *g, const gate_verdict *verdict, bool redelivered)
+{
+    if (verdict->rule == NULL || verdict->reason != PEP_OK)
+        return;
+    g->counters.accepted++;
+    g->counters.redelivered += redelivered;
+}
+
+void gate_forget(gate *g)
+{
+    kept_verdict *k = &g->kept;
+    if (k->live && (k->flags & PEP_FLAG_WILL) != 0) /* no delivery came: it was a will */
+        count_accepted(g, &k->verdict, false);
+    k->live = false;
+}
+
+static void keep(gate *g, const gate_message *m, const judgement *j, gate_verdict verdict)
+{
+    kept_verdict *k = &g->kept;
+    size_t topic_n = strlen(m->topic);
+    if (topic_n > PEP_TOPIC_MAX)
+        return;
+    k->live = true;
+    k->redelivered = j->redelivered;
+    k->flags = verdict.reason == PEP_OK ? j->envelope.flags : 0;
+    k->client = m->client;
+    k->topic = m->topic;
+    k->payload = m->payload;
+    k->payload_n = m->payload_n;
+    k->verdict = verdict;
+    k->verdict.news = false;
+    memcpy(k->topic_text, m->topic, topic_n + 1);
+}
+
+gate_verdict gate_at_access(gate *g, const gate_message *m)
+{
+    judgement j;
+    gate_rules rules;
+    gate_forget(g);
+    start(&j, &rules, g, m, m->stored ? DOOR_STORED : DOOR_ACCESS);
+    pep_reason reason = gate_judge(&j);
+    gate_verdict verdict = verdict_of(g, &j, reason);
+    if (!m->stored && verdict.action != GATE_REFUSE)
+        keep(g, m, &j, verdict);
+    return verdict;
+}
+
+static bool is_kept(const kept_verdict *k, const gate_message *m)
+{
+    return k->live && !m->bridge && k->client == m->client && k->topic == m->topic && k->payload == m->payload &&
+           k->payload_n == m->payload_n && strcmp(k->topic_text, m->topic) == 0;
+}
+
+static gate_verdict use_kept(gate *g, const gate_message *m)
+{
+    kept_verdict *k = &g->kept;
+    gate_rules rules;
+    judgement j;
+    k->live = false;
+    start(&j, &rules, g, m, DOOR_MESSAGE);
+    j.envelope.flags = k->flags;
+    pep_reason reason = gate_check_flags(&j); /* only now is it known that it is no will */
+    return reason == PEP_OK ? k->verdict : refuse(g, reason, k->verdict.rule);
+}
+
+gate_verdict gate_at_message(gate *g, const gate_message *m)
+{
+    gate_verdict verdict;
+    bool redelivered;
+    if (is_kept(&g->kept, m)) {
+        redelivered = g->kept.redelivered;
+        verdict = use_kept(g, m);
+    } else {
+        judgement j;
+        gate_rules rules;
+        start(&j, &rules, g, m, DOOR_MESSAGE);
+        pep_reason reason = gate_judge(&j);
+        verdict = verdict_of(g, &j, reason);
+        redelivered = j.redelivered;
+    }
+    count_accepted(g, &verdict, redelivered);
+    return verdict;
+}
+
+/* ---- the rest ---- */
+
+void gate_sync(gate *g)
+{
+    pep_replay_sync(g->replay);
+}
+
+const gate_counters *gate_counters_of(const gate *g)
+{
+    return &g->counters;
+}
+
+const policy *gate_policy(const gate *g)
+{
+    return g->policy;
+}
+
+size_t gate_record_count(const gate *g)
+{
+    return pep_keyring_count(g->records);
+}
+
+bool gate_clock_went_back(gate *g, uint64_t now_us)
+{
+    bool back = now_us + policy_max_skew_us(g->policy) < pep_replay_newest_us(g->replay);
+    bool first = back && !g->clock_warned;
+    g->clock_warned = back;
+    return first;
+}

@@ -1,0 +1,96 @@
+/*
+ * The gate: the part of the plugin that decides. It knows messages, not Mosquitto: the plugin translates the broker's
+ * events into calls, and a verdict back into a return code. It never blocks, and allocates nothing for a message.
+ */
+#ifndef GATE_H
+#define GATE_H
+
+#include "pep.h"
+
+#include "policy/policy.h"
+
+typedef struct gate gate;
+
+typedef struct {
+    const char *policy_path; /* the policy file */
+    const char *records_dir; /* folder of .pub files */
+    const char *state_dir;   /* folder for the replay state; made, mode 0700, where it is not there */
+} gate_config;
+
+typedef struct {
+    char text[PEP_ERROR_BYTES * 2];
+} gate_error;
+
+/* One message at one of the broker's doors. The strings are the broker's and are not kept beyond the call. */
+typedef struct {
+    const void *client;    /* who sends it: the broker's pointer, compared only */
+    const char *client_id; /* may be NULL */
+    const char *username;  /* may be NULL */
+    bool bridge;           /* comes in through a bridge that this broker runs */
+    bool stored;           /* a retained message that the broker looks at again before a delivery, not a new one */
+    const char *topic;     /* as the broker has it, prefixes included */
+    const uint8_t *payload;
+    size_t payload_n;
+    int qos;
+    bool retain;
+    uint64_t now_us; /* 0: the gate asks CLOCK_REALTIME where it needs the time */
+} gate_message;
+
+typedef enum {
+    GATE_PASS, /* not ours, or accepted, or observed only */
+    GATE_REFUSE,
+    GATE_CLEAR /* accepted: turn it into the broker's own clear of a retained message (empty payload) */
+} gate_action;
+
+typedef struct {
+    gate_action action;
+    pep_reason reason;       /* PEP_OK: accepted, or not ours */
+    const policy_rule *rule; /* NULL: the topic is not protected */
+    bool news;               /* false: the same verdict was given for this message before */
+} gate_verdict;
+
+/* What was counted since the gate was opened. */
+typedef struct {
+    uint64_t accepted;
+    uint64_t refused[PEP_BAD_SIGNATURE + 1];  /* by reason, on enforced topics */
+    uint64_t observed[PEP_BAD_SIGNATURE + 1]; /* by reason, what enforce would have refused */
+    uint64_t redelivered;                     /* of the accepted ones: the same message once more */
+    uint64_t verifications;                   /* signatures verified */
+    uint64_t verify_us_sum;
+    uint64_t verify_us_max;
+    uint64_t policies_loaded; /* the first one included */
+    uint64_t policies_failed;
+} gate_counters;
+
+/* Opens a gate, or fills `error` with one line and returns NULL. */
+gate *gate_open(gate_error *error, const gate_config *config);
+void gate_close(gate *g);
+
+typedef enum { GATE_RELOADED, GATE_UNCHANGED, GATE_RELOAD_FAILED } gate_reload_result;
+
+/* Reads policy and records again and swaps them together; on failure (one line in `error`) the old ones stay. */
+gate_reload_result gate_reload(gate *g, gate_error *error);
+
+/*
+ * The verdict at the access check, where it is made and its seq committed; it is kept for the next gate_at_message of
+ * the same message, which costs nothing then.
+ */
+gate_verdict gate_at_access(gate *g, const gate_message *m);
+
+/* The verdict at delivery: the kept one, or, for bridges and where no access check came before, made here. */
+gate_verdict gate_at_message(gate *g, const gate_message *m);
+
+/* Drops the kept verdict (on a tick and on a disconnect). */
+void gate_forget(gate *g);
+
+/* Starts writing the replay state to the disk; call it every few seconds. */
+void gate_sync(gate *g);
+
+const gate_counters *gate_counters_of(const gate *g);
+const policy *gate_policy(const gate *g);
+size_t gate_record_count(const gate *g);
+
+/* True once where the clock is earlier than the newest message that was accepted. */
+bool gate_clock_went_back(gate *g, uint64_t now_us);
+
+#endif

@@ -1,0 +1,27 @@
+/*
+ * Mosquitto's plugin interface, 2.0 and 2.1. Both call it version 5; which one is running shows only in that 2.1 has
+ * mosquitto_plugin_set_info.
+ */
+#ifndef PLUGIN_BROKER_H
+#define PLUGIN_BROKER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#if __has_include(<mosquitto/broker_plugin.h>)
+#include <mosquitto/broker.h>
+#include <mosquitto/broker_plugin.h>
+#else
+#include <mosquitto_broker.h>
+
+#include <mosquitto_plugin.h>
+
+#include <mosquitto.h>
+#endif
+
+#define RETURN_IGNORE 32 /* MOSQ_ERR_PLUGIN_IGNORE of 2.1; on 2.0 it would disconnect the client */
+
+/* True where the broker that loaded us is 2.1 or later. */
+bool broker_is_2_1(void);
+
+#endif

@@ -1,0 +1,139 @@
+/* Translates the broker's events into calls of the gate, and verdicts into return codes. */
+#include <stddef.h>
+
+#include "plugin/plugin.h"
+
+/*
+ * "Not our business, ask the next one". Never MOSQ_ERR_SUCCESS at an access check: that would silence every ACL behind
+ * us. 2.0 knows DEFER, which denies where nobody else allows; 2.1 has IGNORE for it.
+ */
+static int not_ours(void)
+{
+    return broker_is_2_1() ? RETURN_IGNORE : MOSQ_ERR_PLUGIN_DEFER;
+}
+
+static gate_message message_of(const struct mosquitto *client)
+{
+    return (gate_message){
+        .client = client,
+        .client_id = mosquitto_client_id(client),
+        .username = mosquitto_client_username(client),
+    };
+}
+
+/* check_retain_source asks about a retained message on behalf of a client made up for the purpose. */
+static bool is_phantom(const struct mosquitto *client)
+{
+    return mosquitto_client_address(client) == NULL && mosquitto_client_protocol_version(client) == 0;
+}
+
+static int on_acl_check(int event, void *event_data, void *userdata)
+{
+    const struct mosquitto_evt_acl_check *e = event_data;
+    plugin *p = userdata;
+    (void)event;
+    if (e->access != MOSQ_ACL_WRITE)
+        return not_ours();
+    gate_message m = message_of(e->client);
+    m.stored = is_phantom(e->client);
+    m.topic = e->topic;
+    m.payload = e->payload;
+    m.payload_n = e->payloadlen;
+    m.qos = e->qos;
+    m.retain = e->retain;
+    gate_verdict verdict = gate_at_access(p->gate, &m);
+    if (verdict.reason != PEP_OK)
+        report_refusal(&p->report, &m, &verdict);
+    return verdict.action == GATE_REFUSE ? MOSQ_ERR_ACL_DENIED : not_ours();
+}
+
+static int on_message(int event, void *event_data, void *userdata)
+{
+    struct mosquitto_evt_message *e = event_data;
+    plugin *p = userdata;
+    (void)event;
+    gate_message m = message_of(e->client);
+    m.bridge = mosquitto_client_address(e->client) == NULL;
+    m.topic = e->topic;
+    m.payload = e->payload;
+    m.payload_n = e->payloadlen;
+    m.qos = e->qos;
+    m.retain = e->retain;
+    gate_verdict verdict = gate_at_message(p->gate, &m);
+    if (verdict.reason != PEP_OK && verdict.news)
+        report_refusal(&p->report, &m, &verdict);
+    if (verdict.action == GATE_REFUSE)
+        return MOSQ_ERR_ACL_DENIED;
+    if (verdict.action == GATE_CLEAR) { /* the broker frees the old payload, and takes this for its own clear */
+        e->payload = NULL;
+        e->payloadlen = 0;
+    }
+    return MOSQ_ERR_SUCCESS;
+}
+
+static int on_tick(int event, void *event_data, void *userdata)
+{
+    struct mosquitto_evt_tick *e = event_data;
+    plugin *p = userdata;
+    (void)event;
+    if (broker_is_2_1())
+        e->next_s = 1; /* 2.1 ticks when asked to, 2.0 on every loop */
+    gate_forget(p->gate);
+    report_tick(&p->report, p->gate);
+    return MOSQ_ERR_SUCCESS;
+}
+
+static int on_disconnect(int event, void *event_data, void *userdata)
+{
+    plugin *p = userdata;
+    (void)event;
+    (void)event_data;
+    gate_forget(p->gate);
+    return MOSQ_ERR_SUCCESS;
+}
+
+/* 2.0 ends the chain of plugins at SUCCESS, and leaves its ACLs unloaded at an error; 2.1 takes DEFER for an error. */
+static int on_reload(int event, void *event_data, void *userdata)
+{
+    plugin *p = userdata;
+    gate_error error;
+    (void)event;
+    (void)event_data;
+    switch (gate_reload(p->gate, &error)) {
+    case GATE_RELOADED:
+        mosquitto_log_printf(MOSQ_LOG_NOTICE, "pep: reloaded: %zu rules, %zu records",
+                             policy_rule_count(gate_policy(p->gate)), gate_record_count(p->gate));
+        break;
+    case GATE_UNCHANGED:
+        mosquitto_log_printf(MOSQ_LOG_NOTICE, "pep: reload: nothing changed");
+        break;
+    case GATE_RELOAD_FAILED:
+        mosquitto_log_printf(MOSQ_LOG_ERR, "pep: reload failed, the old policy and records stay: %s", error.text);
+        break;
+    }
+    return broker_is_2_1() ? MOSQ_ERR_SUCCESS : MOSQ_ERR_PLUGIN_DEFER;
+}
+
+static const struct {
+    int event;
+    MOSQ_FUNC_generic_callback callback;
+} callbacks[] = {
+    {MOSQ_EVT_ACL_CHECK, on_acl_check},   {MOSQ_EVT_MESSAGE, on_message}, {MOSQ_EVT_TICK, on_tick},
+    {MOSQ_EVT_DISCONNECT, on_disconnect}, {MOSQ_EVT_RELOAD, on_reload},
+};
+
+int events_register(plugin *p)
+{
+    for (size_t i = 0; i < sizeof callbacks / sizeof callbacks[0]; i++) {
+        int rc = mosquitto_callback_register(p->id, callbacks[i].event, callbacks[i].callback, NULL, p);
+        if (rc != MOSQ_ERR_SUCCESS)
+            return rc;
+    }
+    return MOSQ_ERR_SUCCESS;
+}
+
+void events_unregister(plugin *p)
+{
+    for (size_t i = 0; i < sizeof callbacks / sizeof callbacks[0]; i++)
+        mosquitto_callback_unregister(p->id, callbacks[i].event, callbacks[i].callback, NULL);
+}

@@ -1,0 +1,61 @@
+/* What the plugin's files share. */
+#ifndef PLUGIN_PLUGIN_H
+#define PLUGIN_PLUGIN_H
+
+#include "gate/gate.h"
+#include "plugin/broker.h"
+
+/* ---- options.c: the lines plugin_opt_* of mosquitto.conf ---- */
+
+typedef struct {
+    const char *policy;  /* the policy file */
+    const char *records; /* folder of .pub files */
+    const char *state;   /* folder of the replay state */
+} plugin_options;
+
+/* Fills `out` with pointers into `given`. False, and one line in `error`, for an option that is unknown, given twice,
+ * missing, or no absolute path. */
+bool options_parse(plugin_options *out, gate_error *error, const struct mosquitto_opt *given, int count);
+
+/* ---- report.c: what operators see ---- */
+
+#define REPORT_CLIENTS      16
+#define REPORT_CLIENT_BYTES 64
+
+typedef struct {
+    char id[REPORT_CLIENT_BYTES];
+    uint64_t refused;
+} report_client;
+
+typedef struct {
+    uint64_t next_counters_ms; /* CLOCK_MONOTONIC, as all here */
+    uint64_t next_warning_ms;
+    uint64_t next_sync_ms;
+    bool published_once;
+    gate_counters published;               /* as last published */
+    gate_counters warned;                  /* as last told in a warning */
+    report_client clients[REPORT_CLIENTS]; /* those refused most since that warning */
+} report;
+
+/* One refused or observed message: a line at debug level, and a place in the next warning. */
+void report_refusal(report *r, const gate_message *m, const gate_verdict *verdict);
+
+/* Called on each tick: counters, at most once a second; a warning, at most once a minute; the state, every 5 s. */
+void report_tick(report *r, gate *g);
+
+/* The line at the start. */
+void report_start(const gate *g, const plugin_options *options);
+
+/* ---- events.c: from Mosquitto's events to the gate ---- */
+
+typedef struct {
+    mosquitto_plugin_id_t *id;
+    gate *gate;
+    report report;
+} plugin;
+
+/* Registers all callbacks, or none (an error code of Mosquitto's). */
+int events_register(plugin *p);
+void events_unregister(plugin *p);
+
+#endif

@@ -1,0 +1,200 @@
+/* What operators see: one line at the start, a warning a minute where something was refused, counters under $SYS. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "plugin/plugin.h"
+
+#define COUNTERS_EVERY_MS 1000
+#define WARNING_EVERY_MS  60000
+#define SYNC_EVERY_MS     5000
+#define SYS_PREFIX        "$SYS/broker/pep/"
+#define REASONS           (PEP_BAD_SIGNATURE + 1)
+#define LINE_BYTES        900 /* Mosquitto cuts log lines at 1000 */
+
+static uint64_t monotonic_ms(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &t);
+    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
+static bool due(uint64_t *next, uint64_t now, uint64_t every)
+{
+    if (now < *next)
+        return false;
+    *next = now + every;
+    return true;
+}
+
+/* Cut to the buffer, and without bytes that could act on a terminal or fake a line. */
+static void printable(char *out, size_t cap, const char *text)
+{
+    size_t n = 0;
+    for (; text[n] != 0 && n + 1 < cap; n++)
+        out[n] = (unsigned char)text[n] < 0x20 || text[n] == 0x7f ? '?' : text[n];
+    out[n] = 0;
+}
+
+/* ---- refusals ---- */
+
+/*
+ * Counts the client among those refused most. One that is not in the full table takes the place of the least and
+ * inherits its count (the space-saving algorithm): whoever really is the worst ends up in it.
+ */
+static void note_client(report *r, const char *id)
+{
+    report_client *least = &r->clients[0];
+    char name[REPORT_CLIENT_BYTES];
+    printable(name, sizeof name, id);
+    for (size_t i = 0; i < REPORT_CLIENTS; i++) {
+        report_client *c = &r->clients[i];
+        if (c->refused > 0 && strcmp(c->id, name) == 0) {
+            c->refused++;
+            return;
+        }
+        if (c->refused < least->refused)
+            least = c;
+    }
+    memcpy(least->id, name, sizeof name);
+    least->refused++;
+}
+
+void report_refusal(report *r, const gate_message *m, const gate_verdict *verdict)
+{
+    char client[REPORT_CLIENT_BYTES];
+    char topic[512];
+    const char *id = m->client_id == NULL ? "" : m->client_id;
+    if (!m->stored)
+        note_client(r, id);
+    printable(client, sizeof client, id);
+    printable(topic, sizeof topic, m->topic);
+    mosquitto_log_printf(MOSQ_LOG_DEBUG, "pep: %s %s: client %s topic %s",
+                         verdict->action == GATE_REFUSE ? "refused" : "observed", pep_reason_name(verdict->reason),
+                         client, topic);
+}
+
+static uint64_t sum(const uint64_t counts[REASONS])
+{
+    uint64_t total = 0;
+    for (size_t i = 0; i < REASONS; i++)
+        total += counts[i];
+    return total;
+}
+
+static size_t append_counts(char *line, size_t n, const char *what, const uint64_t now[REASONS],
+                            const uint64_t before[REASONS])
+{
+    const char *separator = what;
+    for (unsigned i = 0; i < REASONS && n < LINE_BYTES; i++) {
+        if (now[i] == before[i])
+            continue;
+        n += (size_t)snprintf(line + n, LINE_BYTES - n, "%s%" PRIu64 " %s", separator, now[i] - before[i],
+                              pep_reason_name((pep_reason)i));
+        separator = ", ";
+    }
+    return n;
+}
+
+static const report_client *worst(const report *r)
+{
+    const report_client *most = &r->clients[0];
+    for (size_t i = 1; i < REPORT_CLIENTS; i++)
+        if (r->clients[i].refused > most->refused)
+            most = &r->clients[i];
+    return most;
+}
+
+/* The first refusal is told at once, the next ones together when a minute has passed. */
+static void warn(report *r, const gate_counters *now, uint64_t now_ms)
+{
+    char line[LINE_BYTES] = "";
+    bool news = sum(now->refused) != sum(r->warned.refused) || sum(now->observed) != sum(r->warned.observed);
+    if (!news || !due(&r->next_warning_ms, now_ms, WARNING_EVERY_MS))
+        return;
+    size_t n = append_counts(line, 0, "refused ", now->refused, r->warned.refused);
+    n = append_counts(line, n, n == 0 ? "would refuse " : "; would refuse ", now->observed, r->warned.observed);
+    const report_client *most = worst(r);
+    if (most->refused > 0 && n < LINE_BYTES)
+        snprintf(line + n, LINE_BYTES - n, "; most by client %s", most->id);
+    mosquitto_log_printf(MOSQ_LOG_WARNING, "pep: %s", line);
+    r->warned = *now;
+    memset(r->clients, 0, sizeof r->clients);
+}
+
+/* ---- counters ---- */
+
+static bool publish(const char *name, const char *suffix, uint64_t value)
+{
+    char topic[128];
+    char text[24];
+    snprintf(topic, sizeof topic, SYS_PREFIX "%s%s", name, suffix);
+    int n = snprintf(text, sizeof text, "%" PRIu64, value);
+    char *payload = mosquitto_malloc((size_t)n);
+    if (payload == NULL)
+        return false;
+    memcpy(payload, text, (size_t)n);
+    if (mosquitto_broker_publish(NULL, topic, n, payload, 0, true, NULL) == MOSQ_ERR_SUCCESS)
+        return true; /* the broker owns the payload now */
+    mosquitto_free(payload);
+    return false;
+}
+
+static void publish_change(const report *r, const char *name, const char *suffix, uint64_t now, uint64_t before)
+{
+    if (now != before || !r->published_once)
+        publish(name, suffix, now);
+}
+
+static void publish_counters(report *r, const gate_counters *now)
+{
+    const gate_counters *before = &r->published;
+    publish_change(r, "messages/accepted", "", now->accepted, before->accepted);
+    publish_change(r, "messages/redelivered", "", now->redelivered, before->redelivered);
+    publish_change(r, "messages/refused", "", sum(now->refused), sum(before->refused));
+    publish_change(r, "messages/observed", "", sum(now->observed), sum(before->observed));
+    publish_change(r, "verifications/count", "", now->verifications, before->verifications);
+    publish_change(r, "verifications/us/sum", "", now->verify_us_sum, before->verify_us_sum);
+    publish_change(r, "verifications/us/max", "", now->verify_us_max, before->verify_us_max);
+    publish_change(r, "policy/loaded", "", now->policies_loaded, before->policies_loaded);
+    publish_change(r, "policy/failed", "", now->policies_failed, before->policies_failed);
+    for (unsigned i = PEP_OK + 1; i < REASONS; i++) {
+        const char *name = pep_reason_name((pep_reason)i);
+        publish_change(r, "refused/", name, now->refused[i], before->refused[i]);
+        publish_change(r, "observed/", name, now->observed[i], before->observed[i]);
+    }
+    r->published = *now;
+    r->published_once = true;
+}
+
+void report_tick(report *r, gate *g)
+{
+    const gate_counters *counters = gate_counters_of(g);
+    uint64_t now = monotonic_ms();
+    if (due(&r->next_sync_ms, now, SYNC_EVERY_MS))
+        gate_sync(g);
+    warn(r, counters, now);
+    if (!due(&r->next_counters_ms, now, COUNTERS_EVERY_MS))
+        return;
+    if (gate_clock_went_back(g, pep_now_us()))
+        mosquitto_log_printf(MOSQ_LOG_WARNING, "pep: the clock is earlier than the newest message that was accepted: "
+                                               "devices with the right time will be refused as future-seq");
+    publish_counters(r, counters);
+}
+
+/* ---- the start ---- */
+
+void report_start(const gate *g, const plugin_options *options)
+{
+    size_t observed = 0;
+    size_t rules = policy_rule_count(gate_policy(g));
+    for (size_t i = 0; i < rules; i++)
+        observed += policy_rule_at(gate_policy(g), i)->mode == POLICY_OBSERVE;
+    mosquitto_log_printf(
+        MOSQ_LOG_NOTICE,
+        "pep %s: Mosquitto %s (built for %d.%d.%d), %zu rules enforced, %zu observed, %zu records from "
+        "%s, replay state in %s",
+        pep_version(), broker_is_2_1() ? "2.1 or later" : "2.0", LIBMOSQUITTO_MAJOR, LIBMOSQUITTO_MINOR,
+        LIBMOSQUITTO_REVISION, rules - observed, observed, gate_record_count(g), options->records, options->state);
+}
