@@ -1,0 +1,90 @@
+/*
+ * The operator's policy: which topics are protected, and how. One libconfig file, read whole and checked before
+ * anything of it is used; afterwards it never changes, so that a reload is a swap of pointers.
+ */
+#ifndef POLICY_H
+#define POLICY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define POLICY_ERROR_BYTES 512
+
+/* `path:line: what is wrong; what would be right`, one line */
+typedef struct {
+    char text[POLICY_ERROR_BYTES];
+} policy_error;
+
+typedef enum { POLICY_ENROLL_CLOSED, POLICY_ENROLL_AUTHORITY, POLICY_ENROLL_TOKEN, POLICY_ENROLL_OPEN } policy_enroll;
+typedef enum { POLICY_BIND_NONE, POLICY_BIND_USERNAME, POLICY_BIND_CLIENTID } policy_bind;
+typedef enum { POLICY_ENFORCE, POLICY_OBSERVE } policy_mode;
+typedef enum { POLICY_ENCRYPTED, POLICY_SIGNED } policy_payload;
+
+#define POLICY_AUTHORITY_KEY_BYTES 32
+#define POLICY_LEVELS_MAX          200                      /* levels of a filter: Mosquitto's own limit */
+#define POLICY_FILTER_MAX          65535                    /* bytes */
+#define POLICY_MAX_SIZE_LIMIT      (256u * 1024 * 1024 - 1) /* MQTT's largest packet */
+#define POLICY_DEFAULT_MAX_SIZE    (256u * 1024)
+#define POLICY_DEFAULT_MAX_SKEW_US 60000000ULL
+
+typedef struct policy policy;
+
+/* One entry of `topics`. */
+typedef struct policy_rule {
+    const char *filter;
+    const char *file; /* where it stands: the policy file, or one that it includes */
+    int line;
+    policy_mode mode;
+    policy_payload payload;
+    uint64_t max_age_us;      /* 0: any age */
+    uint64_t will_max_age_us; /* 0: any age */
+    uint32_t max_size;        /* bytes of an envelope */
+    bool record;              /* true: a sender may ask to be recorded */
+    const char *prefix;       /* removed from a topic before it is compared with the signed one; "" for none */
+    size_t prefix_n;
+    const struct policy_signers *signers; /* ask policy_may_sign */
+} policy_rule;
+
+/*
+ * Reads the file (an absolute or relative path; @include only within the file's folder). Returns the policy, owned by
+ * the caller, or NULL with `error` filled: unknown keys, wrong types, values out of range, duplicate filters, unknown
+ * groups and unreadable files are errors.
+ */
+policy *policy_load(policy_error *error, const char *path);
+void policy_free(policy *p);
+
+/* True where both were read from the same bytes, included files counted in. */
+bool policy_same(const policy *a, const policy *b);
+
+policy_enroll policy_enroll_of(const policy *p);
+policy_bind policy_bind_of(const policy *p);
+uint64_t policy_max_skew_us(const policy *p);
+size_t policy_authority_count(const policy *p);
+const uint8_t *policy_authority_at(const policy *p, size_t i); /* POLICY_AUTHORITY_KEY_BYTES */
+
+/* True where `name` (NUL-terminated; NULL is nobody) stands in `relays`, or in `admins` directly or through a group. */
+bool policy_is_relay(const policy *p, const char *name);
+bool policy_is_admin(const policy *p, const char *id);
+
+/* The rules, in the order of the file. */
+size_t policy_rule_count(const policy *p);
+const policy_rule *policy_rule_at(const policy *p, size_t i);
+
+/* The largest max_size of all rules; 0 where there are no rules. */
+uint32_t policy_largest_size(const policy *p);
+
+/*
+ * The rule of a topic: of all filters that match (MQTT 5.0, 4.7), the most specific: compared level by level from the
+ * left, literal before `+` before `#`, the first difference decides. NULL: the topic is not protected. Allocates
+ * nothing; costs by the topic's levels, not by the number of rules.
+ */
+const policy_rule *policy_match(const policy *p, const char *topic, size_t topic_n);
+
+/*
+ * True where the rule lets the device `id` speak on `topic` (which the rule matches, prefix included): named, in a
+ * named group, `*`, or equal to the level at the wildcard that a `%N` names.
+ */
+bool policy_may_sign(const policy_rule *rule, const char *topic, size_t topic_n, const char *id);
+
+#endif
