@@ -73,8 +73,9 @@ bool write_meta(pep_writer *w, const pep_meta *meta)
     static const pep_meta empty;
     const pep_meta *m = meta == NULL ? &empty : meta;
     bool typed = m->content_type.p != NULL || m->has_content_format;
-    pep_write_map(w, (uint64_t)(typed + (m->correlation.p != NULL) + (m->reply_topic.p != NULL) +
-                                m->has_content_coding + (m->padding.n > 0)));
+    size_t pairs = (size_t)typed + (m->correlation.p != NULL ? 1 : 0) + (m->reply_topic.p != NULL ? 1 : 0) +
+                   (size_t)m->has_content_coding + (m->padding.n > 0 ? 1 : 0);
+    pep_write_map(w, pairs);
     if (typed)
         pep_write_uint(w, META_CONTENT_TYPE);
     if (m->has_content_format)

@@ -92,7 +92,7 @@ static void labeled_extract(uint8_t prk[PEP_HASH_BYTES], pep_view suite, pep_vie
 static void labeled_expand(uint8_t *out, uint8_t out_n, const uint8_t prk[PEP_HASH_BYTES], pep_view suite,
                            pep_view label, pep_view info)
 {
-    uint8_t labeled[2 + sizeof version_label - 1 + sizeof hpke_suite + 16 + 1 + 2 * PEP_HASH_BYTES];
+    uint8_t labeled[2 + sizeof version_label - 1 + sizeof hpke_suite + 16 + 1 + (size_t)2 * PEP_HASH_BYTES];
     size_t n = 0;
     labeled[n++] = 0;
     labeled[n++] = out_n;

@@ -136,9 +136,10 @@ void pep_keyring_free(pep_keyring *ring)
     if (ring == NULL)
         return;
     HASH_CLEAR(by_id, ring->ids);
-    HASH_ITER(by_kid, ring->kids, e, next)
-    {
-        HASH_DELETE(by_kid, ring->kids, e);
+    e = ring->kids;
+    HASH_CLEAR(by_kid, ring->kids);
+    for (; e != NULL; e = next) { /* the entries are still a list */
+        next = e->by_kid.next;
         free(e);
     }
     free(ring->sorted);

@@ -172,9 +172,10 @@ void pep_replay_close(pep_replay *replay)
     index_entry *next;
     if (replay == NULL)
         return;
-    HASH_ITER(hh, replay->index, e, next)
-    {
-        HASH_DEL(replay->index, e);
+    e = replay->index;
+    HASH_CLEAR(hh, replay->index);
+    for (; e != NULL; e = next) { /* the entries are still a list */
+        next = e->hh.next;
         free(e);
     }
     if (replay->map != NULL)

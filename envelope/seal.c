@@ -43,9 +43,15 @@ static bool epoch_valid(const pep_message *m)
             pep_filter_matches(m->epoch->scope, strlen(m->epoch->scope), (const char *)m->topic.p, m->topic.n));
 }
 
+static size_t ext_pairs(const pep_message *m)
+{
+    return (m->facts.n > 0 ? 1U : 0U) + (m->to != NULL ? 1U : 0U) + (m->exp_s > 0 ? 1U : 0U) +
+           (m->audience != NULL ? 1U : 0U);
+}
+
 static void write_ext(pep_writer *w, const pep_message *m)
 {
-    pep_write_map(w, (uint64_t)((m->facts.n > 0) + (m->to != NULL) + (m->exp_s > 0) + (m->audience != NULL)));
+    pep_write_map(w, ext_pairs(m));
     if (m->facts.n > 0) {
         pep_write_uint(w, EXT_FACTS);
         pep_write_raw(w, m->facts.p, m->facts.n);
@@ -66,7 +72,7 @@ static void write_ext(pep_writer *w, const pep_message *m)
 
 static void write_header(pep_writer *w, const pep_message *m)
 {
-    bool ext = m->facts.n > 0 || m->to != NULL || m->exp_s > 0 || m->audience != NULL;
+    bool ext = ext_pairs(m) > 0; /* present means not empty */
     unsigned flags = m->flags | (mode_of(m) == PEP_MODE_SIGNED ? PEP_FLAG_SIGNED_ONLY : 0);
     pep_write_map(w, 3);
     pep_write_uint(w, LABEL_ALG);

@@ -89,19 +89,16 @@ static pep_reason check_contents(pep_error *error, const char *path, int fd)
 pep_reason pep_seq_open(pep_seq **out, pep_error *error, const char *path)
 {
     *out = NULL;
-    int fd;
-    pep_reason reason = file_open_state(&fd, error, path);
-    if (reason != PEP_OK)
-        return reason;
-    reason = check_contents(error, path, fd);
-    pep_seq *seq = reason == PEP_OK ? calloc(1, sizeof *seq) : NULL;
-    if (reason == PEP_OK && seq == NULL)
-        reason = pep_fail(error, PEP_NO_MEMORY, "out of memory");
+    pep_seq *seq = calloc(1, sizeof *seq);
+    if (seq == NULL)
+        return pep_fail(error, PEP_NO_MEMORY, "out of memory");
+    pep_reason reason = file_open_state(&seq->fd, error, path);
+    if (reason == PEP_OK)
+        reason = check_contents(error, path, seq->fd);
     if (reason != PEP_OK) {
-        close(fd);
+        pep_seq_close(seq);
         return reason;
     }
-    seq->fd = fd;
     read_boot_id(seq->boot_id);
     *out = seq;
     return PEP_OK;
@@ -111,7 +108,8 @@ void pep_seq_close(pep_seq *seq)
 {
     if (seq == NULL)
         return;
-    close(seq->fd);
+    if (seq->fd >= 0)
+        close(seq->fd);
     free(seq);
 }
 
