@@ -9,7 +9,7 @@
 
 struct policy {
     uint8_t fingerprint[POLICY_FINGERPRINT_BYTES]; /* of the text that it was read from */
-    arena memory; /* all that follows, but for the trie */
+    arena memory;                                  /* all that follows, but for the trie */
     policy_enroll enroll;
     policy_bind bind;
     uint64_t max_skew_us;

@@ -156,7 +156,7 @@ static bool add_entry(const reader *r, policy_signers *out, const config_setting
 static bool take_room(const reader *r, policy_signers *out, size_t n)
 {
     out->ids.at = arena_take(r->memory, n * sizeof(*out->ids.at));
-    out->groups = arena_take(r->memory, n * sizeof(*out->groups));
+    out->groups = arena_take(r->memory, n * sizeof(const group *));
     out->levels = arena_take(r->memory, n * sizeof(*out->levels));
     return out->ids.at != NULL && out->groups != NULL && out->levels != NULL;
 }

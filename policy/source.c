@@ -10,6 +10,7 @@
 
 #define TEXT_BYTES_MAX    (FILE_BYTES_MAX + 1) /* a last newline may have to be added */
 #define INCLUDE_DEPTH_MAX 10
+#define ENTRIES_MAX       1000000 /* in one list: what `topics` may hold */
 #define DIGITS_MAX        9
 #define NAME_BEGIN        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz*"
 #define NESTING_MAX       8    /* a policy nests 4 deep */
@@ -34,7 +35,8 @@ struct source {
     size_t origin_n;
     size_t origin_cap;
     unsigned nesting;
-    unsigned settings[NESTING_MAX + 1];
+    unsigned settings[NESTING_MAX + 1]; /* in each of the brackets that are open */
+    unsigned commas[NESTING_MAX + 1];
 };
 
 /* One file that is being read. It holds no NUL but the one behind its end. */
@@ -140,7 +142,9 @@ static bool open_bracket(reading *f)
     f->at++;
     if (s->nesting == NESTING_MAX)
         return fail(f, f->line, "brackets are nested deeper than 8; a policy nests 4 deep");
-    s->settings[++s->nesting] = 0;
+    s->nesting++;
+    s->settings[s->nesting] = 0;
+    s->commas[s->nesting] = 0;
     return true;
 }
 
@@ -157,6 +161,15 @@ static bool count_setting(reading *f)
     f->at++;
     if (++s->settings[s->nesting] > SETTINGS_MAX)
         return fail(f, f->line, "more than 4096 settings in one group; use fewer, larger groups");
+    return true;
+}
+
+static bool count_entry(reading *f)
+{
+    source *s = f->out;
+    f->at++;
+    if (++s->commas[s->nesting] >= ENTRIES_MAX)
+        return fail(f, f->line, "more than 1000000 entries in one list; let wildcards or groups stand for more");
     return true;
 }
 
@@ -247,13 +260,10 @@ static const char *include_path(const source *s, const char *name)
 {
     if (name[0] == '/')
         return name;
-    size_t folder_n = strlen(s->folder);
-    size_t name_n = strlen(name);
-    char *path = arena_take(s->memory, folder_n + name_n + 1);
-    if (path != NULL) {
-        memcpy(path, s->folder, folder_n);
-        memcpy(path + folder_n, name, name_n);
-    }
+    size_t size = strlen(s->folder) + strlen(name) + 1;
+    char *path = arena_take(s->memory, size);
+    if (path != NULL)
+        snprintf(path, size, "%s%s", s->folder, name);
     return path;
 }
 
@@ -296,6 +306,8 @@ static bool step(reading *f)
         close_bracket(f);
     else if (c == '=' || c == ':')
         ok = count_setting(f);
+    else if (c == ',')
+        ok = count_entry(f);
     else if (c >= '0' && c <= '9')
         ok = skip_number(f);
     else if (strchr(NAME_BEGIN, c) != NULL)
