@@ -1,0 +1,37 @@
+/* Bytes in and out: buffers that are wiped, stdin and files with a limit, stdout. */
+#ifndef CLIENT_IO_H
+#define CLIENT_IO_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* What the tool takes into memory at once. An envelope is its plaintext, a topic, and little more. */
+#define PLAIN_MAX    ((size_t)16 * 1024 * 1024)
+#define ENVELOPE_MAX (PLAIN_MAX + (size_t)128 * 1024)
+
+/* Memory that holds plaintext or secrets: wiped when it moves or goes. */
+typedef struct {
+    uint8_t *p;
+    size_t n, cap;
+} buffer;
+
+/* Makes room for `cap` bytes, keeping the first n. False: out of memory. */
+bool buffer_reserve(buffer *b, size_t cap);
+void buffer_free(buffer *b);
+
+/* Appends what one read(2) gives, at most `limit` bytes in all. Returns read's own result; errno is EFBIG at the limit.
+ */
+long buffer_read(buffer *b, int fd, size_t limit);
+
+/* Reads stdin, or the file `path`, to the end. Returns 0, or 3 after a line on stderr. */
+int read_stdin(buffer *out, size_t limit);
+int read_file(buffer *out, const char *path, size_t limit);
+
+/* Writes to stdout and flushes it. Returns 0, or 3 after a line on stderr. */
+int write_stdout(const uint8_t *p, size_t n);
+
+/* A new string: `path` with its ending `.key` replaced. NULL after a line on stderr where it has no such ending. */
+char *beside_key(const char *path, const char *ending);
+
+#endif

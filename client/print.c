@@ -1,0 +1,195 @@
+#include "client/print.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <sodium.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "envelope/text.h"
+
+#define LAST_SECOND 253402300799ULL /* 9999-12-31T23:59:59Z: RFC 3339 has years of four digits */
+
+void put_escaped(FILE *out, const void *text, size_t n)
+{
+    const uint8_t *p = text;
+    bool utf8 = pep_utf8_valid(p, n);
+    for (size_t i = 0; i < n; i++) {
+        bool c1 = p[i] == 0xc2 && i + 1 < n && p[i + 1] < 0xa0;
+        if (p[i] < 0x20 || p[i] == 0x7f || (p[i] >= 0x80 && !utf8)) {
+            fprintf(out, "\\x%02x", p[i]);
+        } else if (c1) {
+            fprintf(out, "\\xc2\\x%02x", p[i + 1]);
+            i++;
+        } else {
+            putc(p[i], out);
+        }
+    }
+}
+
+__attribute__((format(printf, 1, 0))) static void say(const char *format, va_list args)
+{
+    char *line = NULL;
+    int n = vasprintf(&line, format, args);
+    fputs("pep: ", stderr);
+    if (n >= 0)
+        put_escaped(stderr, line, (size_t)n);
+    else
+        fputs("out of memory", stderr);
+    putc('\n', stderr);
+    free(line);
+}
+
+int fail(int code, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    say(format, args);
+    va_end(args);
+    return code;
+}
+
+void warn(const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    say(format, args);
+    va_end(args);
+}
+
+int exit_code(pep_reason reason)
+{
+    if (reason == PEP_OK)
+        return DONE;
+    if (reason < PEP_BAD_ARGUMENT || reason == PEP_EXISTS || reason == PEP_SEQ_AHEAD)
+        return REFUSED;
+    return reason == PEP_BAD_ARGUMENT ? WRONG_USAGE : OUT_OF_REACH;
+}
+
+int fail_reason(pep_reason reason, const char *what)
+{
+    return fail(exit_code(reason), "%s: %s (%s)", what, pep_reason_name(reason), pep_reason_text(reason));
+}
+
+int fail_error(pep_reason reason, const pep_error *error)
+{
+    return fail(exit_code(reason), "%s", error->text);
+}
+
+const char *hex_kid(char out[HEX_KID_BYTES], const uint8_t kid[PEP_KID_BYTES])
+{
+    return sodium_bin2hex(out, HEX_KID_BYTES, kid, PEP_KID_BYTES);
+}
+
+const char *time_s(char out[TIME_BYTES], uint64_t s)
+{
+    struct tm tm;
+    time_t t = (time_t)s;
+    if (s > LAST_SECOND || gmtime_r(&t, &tm) == NULL || strftime(out, TIME_BYTES, "%Y-%m-%dT%H:%M:%SZ", &tm) == 0)
+        (void)snprintf(out, TIME_BYTES, "%" PRIu64, s);
+    return out;
+}
+
+const char *time_us(char out[TIME_BYTES], uint64_t us)
+{
+    char *z = strchr(time_s(out, us / 1000000), 'Z');
+    if (z != NULL)
+        (void)snprintf(z, TIME_BYTES - (size_t)(z - out), ".%06uZ", (unsigned)(us % 1000000));
+    return out;
+}
+
+int finish_output(void)
+{
+    if (fflush(stdout) == 0 && ferror(stdout) == 0)
+        return DONE;
+    return fail(OUT_OF_REACH, "cannot write to standard output: %s", strerror(errno));
+}
+
+/* cJSON's constructors fail only where memory ends; then a field is missing, and json_print must not print the rest. */
+static bool incomplete;
+
+static void note(const cJSON *item)
+{
+    incomplete = incomplete || item == NULL;
+}
+
+cJSON *json_object(cJSON *parent, const char *name)
+{
+    cJSON *object = parent != NULL ? cJSON_AddObjectToObject(parent, name) : cJSON_CreateObject();
+    note(object);
+    return object;
+}
+
+cJSON *json_array(cJSON *parent, const char *name)
+{
+    cJSON *array = cJSON_AddArrayToObject(parent, name);
+    note(array);
+    return array;
+}
+
+void json_append(cJSON *array, const char *text)
+{
+    incomplete = incomplete || !cJSON_AddItemToArray(array, cJSON_CreateString(text));
+}
+
+void json_text(cJSON *object, const char *name, const char *text)
+{
+    note(cJSON_AddStringToObject(object, name, text));
+}
+
+void json_bool(cJSON *object, const char *name, bool value)
+{
+    note(cJSON_AddBoolToObject(object, name, value));
+}
+
+void json_unsigned(cJSON *object, const char *name, uint64_t value)
+{
+    char text[24];
+    (void)snprintf(text, sizeof(text), "%" PRIu64, value);
+    note(cJSON_AddRawToObject(object, name, text));
+}
+
+void json_signed(cJSON *object, const char *name, int64_t value)
+{
+    char text[24];
+    (void)snprintf(text, sizeof(text), "%" PRId64, value);
+    note(cJSON_AddRawToObject(object, name, text));
+}
+
+void json_kid(cJSON *object, const char *name, const uint8_t kid[PEP_KID_BYTES])
+{
+    char hex[HEX_KID_BYTES];
+    json_text(object, name, hex_kid(hex, kid));
+}
+
+static char *base64(pep_view bytes)
+{
+    size_t n = sodium_base64_ENCODED_LEN(bytes.n, sodium_base64_VARIANT_ORIGINAL);
+    char *text = malloc(n);
+    if (text != NULL)
+        sodium_bin2base64(text, n, bytes.p, bytes.n, sodium_base64_VARIANT_ORIGINAL);
+    return text;
+}
+
+void json_bytes(cJSON *object, const char *name, pep_view bytes)
+{
+    bool as_text = bytes.n == 0 || (pep_utf8_valid(bytes.p, bytes.n) && memchr(bytes.p, 0, bytes.n) == NULL);
+    char key[PEP_FACTS_MAX + 16];
+    (void)snprintf(key, sizeof(key), "%s%s", name, as_text ? "" : "_base64");
+    char *text = as_text ? strndup(bytes.n > 0 ? (const char *)bytes.p : "", bytes.n) : base64(bytes);
+    note(text != NULL ? cJSON_AddStringToObject(object, key, text) : NULL);
+    free(text);
+}
+
+int json_print(cJSON *object)
+{
+    char *text = incomplete ? NULL : cJSON_PrintUnformatted(object);
+    cJSON_Delete(object);
+    if (text == NULL)
+        return fail(OUT_OF_REACH, "out of memory");
+    puts(text);
+    cJSON_free(text);
+    return finish_output();
+}

@@ -1,0 +1,280 @@
+/* pep sub: subscribes, verifies, opens and prints. */
+#include <inttypes.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "client/commands.h"
+#include "client/mqtt.h"
+#include "client/opening.h"
+#include "client/print.h"
+
+#define RETRY_MAX_MS 30000
+#define SYNC_MS      5000
+
+static struct {
+    option_list filters;
+    const char *prefix;
+    option_number count, wait;
+    bool verbose, json, no_newline;
+} args;
+
+static const option sub_options[] = {
+    {OPTION_LIST, 't', true, "topic", &args.filters, "FILTER", "what to subscribe to", 0, 0},
+    {OPTION_NUMBER, 'C', false, "count", &args.count, "N", "end after N messages that opened", 1, UINT32_MAX},
+    {OPTION_NUMBER, 'W', false, "timeout", &args.wait, "SECONDS", "end after so long", 1, UINT32_MAX},
+    {OPTION_TEXT, 0, false, "prefix", &args.prefix, "TEXT", "what a bridge put before the topics; removed first", 0, 0},
+    {OPTION_FLAG, 'v', false, "verbose", &args.verbose, NULL, "print the topic before each message", 0, 0},
+    {OPTION_FLAG, 'N', false, "no-newline", &args.no_newline, NULL, "print no newline behind a message", 0, 0},
+    {OPTION_FLAG, 0, false, "json", &args.json, NULL, "print one JSON object a line", 0, 0},
+    {0},
+};
+
+typedef struct {
+    mqtt_link link;
+    opening opening;
+    pep_replay *seen;
+    uint64_t opened;
+    uint64_t deadline_ms; /* 0: none */
+    uint64_t synced_ms;
+    bool done;
+    int code;
+} subscriber;
+
+static void finish(subscriber *s, int code)
+{
+    s->done = true;
+    s->code = code;
+}
+
+static bool is_over(const subscriber *s)
+{
+    return s->done || mqtt_stopped() || (s->deadline_ms != 0 && mqtt_now_ms() >= s->deadline_ms);
+}
+
+/* ---- one message ---- */
+
+/* The topic as it was signed, where a bridge or a mount point put something in front. */
+static const char *without_prefix(const char *topic)
+{
+    size_t n = args.prefix != NULL ? strlen(args.prefix) : 0;
+    return strncmp(topic, args.prefix != NULL ? args.prefix : "", n) == 0 ? topic + n : topic;
+}
+
+/* A will comes first: also as a retained message it was sealed before messages that are older than its delivery. */
+static pep_seen kind_of(const pep_envelope *e, bool retained)
+{
+    if (e->flags & PEP_FLAG_WILL)
+        return PEP_SEEN_WILL;
+    return retained ? PEP_SEEN_STATE : PEP_SEEN_MESSAGE;
+}
+
+static int print_json(const struct mosquitto_message *m, const pep_opened *o)
+{
+    char when[TIME_BYTES];
+    cJSON *object = json_object(NULL, NULL);
+    json_text(object, "topic", m->topic);
+    json_text(object, "signer", o->sender->id);
+    json_unsigned(object, "seq", o->envelope.seq);
+    if (!(o->envelope.flags & PEP_FLAG_COUNTER))
+        json_text(object, "time", time_us(when, o->envelope.seq));
+    json_bytes(object, "payload", o->plain);
+    json_bool(object, "retained", m->retain);
+    describe_flags(object, o->envelope.flags);
+    describe_facts(object, o->envelope.facts);
+    describe_meta(object, &o->meta);
+    return json_print(object);
+}
+
+static int print_message(const struct mosquitto_message *m, const pep_opened *o)
+{
+    if (args.json)
+        return print_json(m, o);
+    if (args.verbose) {
+        put_escaped(stdout, m->topic, strlen(m->topic));
+        putchar(' ');
+    }
+    if (o->plain.n > 0)
+        (void)fwrite(o->plain.p, 1, o->plain.n, stdout);
+    if (!args.no_newline)
+        putchar('\n');
+    return finish_output();
+}
+
+/* The slot of this signer and topic in what was seen, and whether the message is new there. */
+static pep_reason look_up(const subscriber *s, size_t *slot, pep_seen kind, const pep_envelope *e)
+{
+    uint8_t key[PEP_KID_BYTES];
+    pep_replay_key(key, e->kid, e->topic.p, e->topic.n);
+    pep_reason reason = pep_replay_slot(s->seen, slot, key);
+    return reason == PEP_OK ? pep_replay_check(s->seen, *slot, kind, e->seq) : reason;
+}
+
+/* Printed first, remembered then: a crash between the two repeats a message and loses none. */
+static pep_reason pass_on(subscriber *s, const struct mosquitto_message *m, const pep_opened *o)
+{
+    size_t slot;
+    pep_seen kind = kind_of(&o->envelope, m->retain);
+    pep_reason reason = look_up(s, &slot, kind, &o->envelope);
+    if (reason != PEP_OK)
+        return reason;
+    if ((o->envelope.flags & PEP_FLAG_CLEAR) !=
+        0) { /* through a broker that has no gate to turn it into its own clear */
+        warn("%s was cleared by %s", m->topic, o->sender->id);
+        pep_replay_commit(s->seen, slot, kind, o->envelope.seq, NULL);
+        return PEP_OK;
+    }
+    int code = print_message(m, o);
+    if (code != DONE) {
+        finish(s, code);
+        return PEP_OK;
+    }
+    pep_replay_commit(s->seen, slot, kind, o->envelope.seq, NULL);
+    s->opened++;
+    if (args.count.given && s->opened == args.count.value)
+        finish(s, DONE);
+    return PEP_OK;
+}
+
+static void on_message(struct mosquitto *client, void *link, const struct mosquitto_message *m,
+                       const mosquitto_property *props)
+{
+    (void)client;
+    (void)props;
+    subscriber *s = ((mqtt_link *)link)->owner;
+    if (is_over(s))
+        return;
+    pep_opened o;
+    pep_reason reason = opening_open(&o, &s->opening, without_prefix(m->topic), m->payload, (size_t)m->payloadlen);
+    if (reason == PEP_OK)
+        reason = pass_on(s, m, &o);
+    if (exit_code(reason) == OUT_OF_REACH)
+        finish(s, fail_reason(reason, "cannot go on"));
+    else if (reason != PEP_OK)
+        warn("dropped %s: %s (%s)", m->topic, pep_reason_name(reason), pep_reason_text(reason));
+}
+
+/* ---- the subscription ---- */
+
+static void on_connected(mqtt_link *link)
+{
+    subscriber *s = link->owner;
+    int rc =
+        mosquitto_subscribe_multiple(link->client, NULL, (int)args.filters.n, args.filters.at, mqtt_qos(), 0, NULL);
+    if (rc != MOSQ_ERR_SUCCESS)
+        finish(s, fail(REFUSED, "cannot subscribe: %s", mosquitto_strerror(rc)));
+}
+
+static void on_subscribe(struct mosquitto *client, void *link, int mid, int count, const int *granted,
+                         const mosquitto_property *props)
+{
+    (void)client;
+    (void)mid;
+    (void)props;
+    subscriber *s = ((mqtt_link *)link)->owner;
+    for (int i = 0; i < count && (size_t)i < args.filters.n; i++)
+        if (granted[i] >= 128 && !s->done)
+            finish(s, fail(REFUSED, "the broker refused the subscription to %s", args.filters.at[i]));
+}
+
+static int check_filters(void)
+{
+    for (size_t i = 0; i < args.filters.n; i++)
+        if (!pep_filter_valid(args.filters.at[i], strlen(args.filters.at[i])))
+            return wrong_usage("--topic '%.80s': is no topic filter", args.filters.at[i]);
+    return DONE;
+}
+
+/* ---- the run ---- */
+
+static void reconnect(subscriber *s)
+{
+    warn("lost the connection to %s: %s; trying again", s->link.address, mqtt_why(&s->link));
+    for (uint64_t wait_ms = 1000; !is_over(s); wait_ms = wait_ms * 2 < RETRY_MAX_MS ? wait_ms * 2 : RETRY_MAX_MS) {
+        uint64_t until_ms = mqtt_now_ms() + wait_ms;
+        while (!is_over(s) && mqtt_now_ms() < until_ms)
+            (void)poll(NULL, 0, 200);
+        if (!is_over(s) && mqtt_reconnect(&s->link)) {
+            warn("connected to %s again", s->link.address);
+            return;
+        }
+    }
+}
+
+static void sync_now_and_then(subscriber *s)
+{
+    uint64_t now_ms = mqtt_now_ms();
+    if (now_ms < s->synced_ms + SYNC_MS)
+        return;
+    s->synced_ms = now_ms;
+    pep_replay_sync(s->seen);
+}
+
+static int receive(subscriber *s)
+{
+    while (!is_over(s)) {
+        if (!mqtt_turn(&s->link, NULL, -1, 200) && !is_over(s))
+            reconnect(s);
+        sync_now_and_then(s);
+    }
+    if (s->done || !args.count.given)
+        return s->code;
+    return fail(REFUSED, "ended after %" PRIu64 " of %" PRIu64 " messages", s->opened, args.count.value);
+}
+
+static int open_seen(subscriber *s)
+{
+    char *path = beside_key(opening_key(), ".seen");
+    if (path == NULL)
+        return WRONG_USAGE;
+    pep_error error = {""};
+    pep_reason reason = pep_replay_open(&s->seen, &error, path);
+    free(path);
+    return reason == PEP_OK ? DONE : fail_error(reason, &error);
+}
+
+static int subscribe(subscriber *s)
+{
+    int code = mqtt_prepare(&s->link);
+    if (code == DONE)
+        code = opening_start(&s->opening);
+    if (code == DONE)
+        code = open_seen(s);
+    if (code != DONE)
+        return code;
+    mosquitto_message_v5_callback_set(s->link.client, on_message);
+    mosquitto_subscribe_v5_callback_set(s->link.client, on_subscribe);
+    mqtt_stop_on_signals();
+    s->deadline_ms = args.wait.given ? mqtt_now_ms() + args.wait.value * 1000 : 0;
+    code = mqtt_connect(&s->link);
+    return code == DONE ? receive(s) : code;
+}
+
+static int run(void)
+{
+    if (args.json && (args.verbose || args.no_newline))
+        return wrong_usage("--json prints the topic, one object a line: leave out -v and -N");
+    int code = check_filters();
+    if (code != DONE)
+        return code;
+    subscriber s = {.link = {.on_connected = on_connected}};
+    s.link.owner = &s;
+    code = subscribe(&s);
+    mqtt_close(&s.link);
+    if (s.seen != NULL) {
+        pep_replay_sync(s.seen);
+        pep_replay_close(s.seen);
+    }
+    opening_close(&s.opening);
+    return code;
+}
+
+const command sub_command = {
+    "sub",
+    "Subscribes, and prints what it could verify and open",
+    "",
+    "What was dropped, and why, is said on stderr. What was seen is remembered in ID.seen beside the key, so that a\n"
+    "message is printed once. Ends on SIGINT and SIGTERM.\n",
+    {sub_options, opening_options, connection_options},
+    run,
+};
