@@ -304,8 +304,7 @@ static bool sorts_after(pep_view key, pep_view previous)
     if (previous.p == NULL)
         return true;
     size_t shorter = key.n < previous.n ? key.n : previous.n;
-    int order = memcmp(key.p, previous.p, shorter);
-    return order > 0 || (order == 0 && key.n > previous.n);
+    return memcmp(key.p, previous.p, shorter) > 0; /* no item's encoding is the beginning of another's */
 }
 
 bool pep_map_key(pep_reader *r, pep_map *m, pep_item *key)

@@ -67,6 +67,15 @@ static pep_reason read_text(char *text, size_t *text_n, pep_error *error, const 
     return reason;
 }
 
+/* libsodium's decoder by itself takes any byte above 0x7f for `/` and passes over NULs. */
+static bool may_be_base64(const char *text, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (text[i] != '\n' && (text[i] < '+' || text[i] > 'z'))
+            return false;
+    return true;
+}
+
 static bool decode_armor(uint8_t *out, size_t *out_n, const char *text, size_t text_n, const char *label)
 {
     char begin[LABEL_MAX + 32];
@@ -78,7 +87,8 @@ static bool decode_armor(uint8_t *out, size_t *out_n, const char *text, size_t t
     const char *body = text + begin_n;
     size_t body_n = text_n - begin_n - end_n;
     const char *stopped = NULL;
-    return sodium_base642bin(out, ARMOR_BYTES_MAX, body, body_n, "\n", out_n, &stopped,
+    return may_be_base64(body, body_n) &&
+           sodium_base642bin(out, ARMOR_BYTES_MAX, body, body_n, "\n", out_n, &stopped,
                              sodium_base64_VARIANT_ORIGINAL) == 0 &&
            stopped == body + body_n;
 }
@@ -86,7 +96,7 @@ static bool decode_armor(uint8_t *out, size_t *out_n, const char *text, size_t t
 pep_reason file_read_armored(uint8_t *out, size_t *out_n, pep_error *error, const char *path, const char *label,
                              file_kind kind)
 {
-    char text[TEXT_BYTES_MAX];
+    char text[TEXT_BYTES_MAX] = {0};
     size_t text_n = 0;
     *out_n = 0;
     pep_reason reason = read_text(text, &text_n, error, path, kind);

@@ -112,19 +112,18 @@ static bool is_blank(const replay_head *head)
     return memcmp(head, &blank, sizeof blank) == 0;
 }
 
-static void write_head(replay_head *head)
+/* One write: a kill -9 leaves the head whole or not there at all. */
+static bool write_head(int fd)
 {
-    head->byte_order = BYTE_ORDER_MARK;
-    head->slot_bytes = PEP_REPLAY_SLOT_BYTES;
-    atomic_signal_fence(memory_order_seq_cst);
-    memcpy(head->magic, MAGIC, sizeof MAGIC); /* last: it says that the head is whole */
+    const replay_head head = {.magic = MAGIC, .byte_order = BYTE_ORDER_MARK, .slot_bytes = PEP_REPLAY_SLOT_BYTES};
+    return pwrite(fd, &head, sizeof head, 0) == sizeof head;
 }
 
 static pep_reason load_slots(pep_replay *replay, pep_error *error, const char *path)
 {
     static const uint8_t free_key[PEP_KID_BYTES];
-    if (is_blank(replay->map))
-        write_head(replay->map);
+    if (is_blank(replay->map) && !write_head(replay->fd))
+        return pep_fail_errno(error, PEP_CANNOT_WRITE, "write", path);
     if (!head_valid(replay->map))
         return pep_fail(error, PEP_BAD_FILE, "%s is not a replay state of this version and machine", path);
     while (replay->used < replay->slots && memcmp(slot_at(replay, replay->used)->key, free_key, PEP_KID_BYTES) != 0)

@@ -58,8 +58,9 @@ typedef enum { FILE_OK, FILE_NEW, FILE_DAMAGED, FILE_UNREADABLE } file_state;
 
 static file_state read_file(seq_file *f, int fd)
 {
-    memset(f, 0, sizeof *f);
-    ssize_t got = pread(fd, f, sizeof *f, 0);
+    uint8_t bytes[sizeof *f + 1] = {0}; /* one more: a longer file is none of ours */
+    ssize_t got = pread(fd, bytes, sizeof bytes, 0);
+    memcpy(f, bytes, sizeof *f);
     if (got < 0)
         return FILE_UNREADABLE;
     if (got == 0)
