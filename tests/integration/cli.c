@@ -386,8 +386,6 @@ static void test_usage(void)
         {{"seal", "--key", "a.secret", "--topic", "t", "--signed-only"}, "must end in .key"},
         {{"seal", "--key", "a.key", "--topic", "t", "--signed-only", "--record", "k"}, "KEY=VALUE"},
         {{"seal", "--key", "a.key", "--topic", "t", "--signed-only", "--record", "=v"}, "KEY=VALUE"},
-        {{"seal", "--key", "a.key", "--topic", "t", "--signed-only", "--record", "123456789012345678901234567890123=v"},
-         "1 to 32 bytes"},
         {{"seal", "--key", "a.key", "--topic", "t", "--signed-only", "--record", "k=1", "--record", "k=2"},
          "each key stands once"},
         {{"seal", "--key", "a.key", "--topic", "t", "--signed-only", "--content-type", "\xff"}, "--content-type"},

@@ -1,0 +1,341 @@
+#include "broker.h"
+
+#include <CUnit/CUnit.h>
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <fnmatch.h>
+#include <ftw.h>
+#include <grp.h>
+#include <poll.h>
+#include <pwd.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define BROKER_USER "mosquitto" /* whom Mosquitto becomes when root starts it */
+#define POLL_MS     5           /* between two looks at a log; the broker's end is noticed at once */
+#define REPORT_EXIT 99          /* also of valgrind and the sanitizers where they reported something */
+
+/* ---- time ---- */
+
+/* An environment variable; NULL where it is not set, empty or 0. */
+static const char *setting(const char *name)
+{
+    const char *value = getenv(name);
+    return value != NULL && *value != '\0' && strcmp(value, "0") != 0 ? value : NULL;
+}
+
+int patience_ms(void)
+{
+    return setting("PEP_VALGRIND") != NULL || setting("PEP_PRELOAD") != NULL ? 60000 : 10000;
+}
+
+int64_t monotonic_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+int remaining_ms(int64_t deadline_ms)
+{
+    int64_t left = deadline_ms - monotonic_ms();
+    return left > 0 ? (int)left : 0;
+}
+
+/* ---- the folder ---- */
+
+const char *broker_path(const broker *b, const char *name)
+{
+    static char paths[4][256];
+    static size_t next;
+    char *path = paths[next++ % 4];
+    snprintf(path, sizeof(paths[0]), "%s/%s", b->folder, name);
+    return path;
+}
+
+/* The broker does not run as root, so what it may write to must be its own. */
+static void give_to_broker(const char *path)
+{
+    const struct passwd *user = geteuid() == 0 ? getpwnam(BROKER_USER) : NULL;
+    if (user != NULL)
+        CU_ASSERT_EQUAL(chown(path, user->pw_uid, user->pw_gid), 0);
+}
+
+static void write_with_folder(FILE *file, const char *folder, const char *text)
+{
+    for (const char *at; (at = strstr(text, "@/")) != NULL; text = at + 1)
+        fprintf(file, "%.*s%s", (int)(at - text), text, folder);
+    fputs(text, file);
+}
+
+void broker_write(const broker *b, const char *name, const char *text)
+{
+    FILE *file = fopen(broker_path(b, name), "we");
+    CU_ASSERT_PTR_NOT_NULL(file);
+    if (file == NULL)
+        return;
+    write_with_folder(file, b->folder, text);
+    CU_ASSERT_EQUAL(fclose(file), 0);
+    give_to_broker(broker_path(b, name));
+}
+
+static bool copy_file(const char *to, const char *from)
+{
+    char bytes[1 << 16];
+    FILE *in = fopen(from, "rbe");
+    FILE *out = in == NULL ? NULL : fopen(to, "wbe");
+    bool copied = out != NULL;
+    for (size_t n; copied && (n = fread(bytes, 1, sizeof(bytes), in)) > 0;)
+        copied = fwrite(bytes, 1, n, out) == n;
+    if (out != NULL)
+        copied = fclose(out) == 0 && copied;
+    if (in != NULL)
+        fclose(in);
+    return copied;
+}
+
+static bool copy_what_it_loads(const broker *b)
+{
+    return copy_file(broker_path(b, "mosquitto_pep.so"), PEP_PLUGIN) &&
+           copy_file(broker_path(b, "lsan.supp"), PEP_SUPPRESSIONS "/lsan.supp") &&
+           copy_file(broker_path(b, "valgrind.supp"), PEP_SUPPRESSIONS "/valgrind.supp");
+}
+
+void broker_make(broker *b)
+{
+    memset(b, 0, sizeof(*b));
+    umask(022);
+    strcpy(b->folder, "/tmp/pep-test-XXXXXX");
+    bool made = mkdtemp(b->folder) != NULL && chmod(b->folder, 0755) == 0 &&
+                mkdir(broker_path(b, "records"), 0755) == 0 && copy_what_it_loads(b);
+    CU_ASSERT_TRUE(made);
+    give_to_broker(b->folder);
+    broker_write(b, "acl", ACL_ALL);
+}
+
+static int remove_one(const char *path, const struct stat *status, int type, struct FTW *where)
+{
+    (void)status;
+    (void)type;
+    (void)where;
+    return remove(path);
+}
+
+void broker_drop(broker *b)
+{
+    broker_end(b);
+    if (setting("PEP_KEEP") != NULL)
+        fprintf(stderr, "kept: %s\n", b->folder);
+    else
+        CU_ASSERT_EQUAL(nftw(b->folder, remove_one, 16, FTW_DEPTH | FTW_PHYS), 0);
+}
+
+/* ---- the log ---- */
+
+static char *read_log(const broker *b, long from)
+{
+    FILE *file = fopen(broker_path(b, "log"), "re");
+    if (file == NULL)
+        return calloc(1, 1);
+    fseek(file, 0, SEEK_END);
+    long n = ftell(file) - from;
+    char *text = calloc(1, n > 0 ? (size_t)n + 1 : 1);
+    fseek(file, from, SEEK_SET);
+    if (n > 0 && fread(text, 1, (size_t)n, file) < (size_t)n)
+        text[0] = '\0';
+    fclose(file);
+    return text;
+}
+
+void broker_mark(broker *b)
+{
+    struct stat status;
+    b->mark = stat(broker_path(b, "log"), &status) == 0 ? (long)status.st_size : 0;
+}
+
+int broker_log_count(const broker *b, const char *text)
+{
+    char pattern[512];
+    snprintf(pattern, sizeof(pattern), "*%s*", text);
+    char *log = read_log(b, b->mark);
+    int count = 0;
+    for (char *rest = log, *line; (line = strsep(&rest, "\n")) != NULL;)
+        count += fnmatch(pattern, line, 0) == 0;
+    free(log);
+    return count;
+}
+
+bool broker_logged(const broker *b, const char *text)
+{
+    return broker_log_count(b, text) > 0;
+}
+
+/* False where the broker ends or patience does. */
+bool broker_logs(const broker *b, const char *text)
+{
+    int64_t deadline = monotonic_ms() + patience_ms();
+    struct pollfd end = {.fd = b->pidfd, .events = POLLIN};
+    while (!broker_logged(b, text))
+        if (remaining_ms(deadline) == 0 || poll(&end, 1, POLL_MS) != 0)
+            return broker_logged(b, text);
+    return true;
+}
+
+void broker_show_log(const broker *b)
+{
+    char *log = read_log(b, 0);
+    fputs(log, stderr);
+    free(log);
+}
+
+static bool is_report(const char *line)
+{
+    static const char *const reports[] = {"Sanitizer", "runtime error:", "ERROR SUMMARY: "};
+    for (size_t i = 0; i < sizeof(reports) / sizeof(reports[0]); i++)
+        if (strstr(line, reports[i]) != NULL && strstr(line, "ERROR SUMMARY: 0 errors") == NULL)
+            return true;
+    return false;
+}
+
+/* A sanitizer's or valgrind's words in the log fail the test, and the log goes to stderr. */
+static void fail_on_reports(const broker *b)
+{
+    char *log = read_log(b, 0);
+    bool reported = false;
+    for (char *rest = log, *line; (line = strsep(&rest, "\n")) != NULL;)
+        reported = reported || is_report(line);
+    free(log);
+    CU_ASSERT_FALSE(reported);
+    if (reported)
+        broker_show_log(b);
+}
+
+/* ---- the process ---- */
+
+static int free_port(void)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t n = sizeof(address);
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    bool bound = bind(fd, (struct sockaddr *)&address, n) == 0 && getsockname(fd, (struct sockaddr *)&address, &n) == 0;
+    close(fd);
+    return bound ? ntohs(address.sin_port) : 0;
+}
+
+/* In the broker's process alone: the test program must not get its libraries. */
+static void set_environment(const broker *b)
+{
+    char options[300];
+    snprintf(options, sizeof(options), "suppressions=%s:print_suppressions=0", broker_path(b, "lsan.supp"));
+    setenv("LSAN_OPTIONS", options, 1);
+    setenv("ASAN_OPTIONS", "detect_leaks=1:exitcode=99:fast_unwind_on_malloc=0", 1);
+    setenv("TSAN_OPTIONS", "exitcode=99", 1);
+    setenv("UBSAN_OPTIONS", "print_stacktrace=1", 1);
+    const char *preload = setting("PEP_PRELOAD");
+    if (preload != NULL)
+        setenv("LD_PRELOAD", preload, 1);
+}
+
+/* What the broker does itself where root starts it. Done here, PR_SET_PDEATHSIG holds: setuid would take it back. */
+static void become_broker_user(void)
+{
+    const struct passwd *user = getpwnam(BROKER_USER);
+    if (user == NULL || setgroups(0, NULL) != 0 || setgid(user->pw_gid) != 0 || setuid(user->pw_uid) != 0)
+        _exit(REPORT_EXIT);
+}
+
+static _Noreturn void run(const broker *b, const char *path)
+{
+    char port[8], suppressions[300];
+    snprintf(port, sizeof(port), "%d", b->port);
+    snprintf(suppressions, sizeof(suppressions), "--suppressions=%s", broker_path(b, "valgrind.supp"));
+    const char *conf = broker_path(b, "mosquitto.conf");
+    int log = open(broker_path(b, "log"), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+    if (log < 0 || dup2(log, STDOUT_FILENO) < 0 || dup2(log, STDERR_FILENO) < 0 || chdir("/") != 0)
+        _exit(REPORT_EXIT);
+    set_environment(b);
+    if (geteuid() == 0 && !b->as_root)
+        become_broker_user();
+    prctl(PR_SET_PDEATHSIG, SIGKILL); /* a test program that dies leaves no broker behind */
+    if (setting("PEP_VALGRIND") != NULL)
+        execlp("valgrind", "valgrind", "--error-exitcode=99", "--leak-check=full", "--errors-for-leak-kinds=definite",
+               suppressions, path, "-c", conf, "-p", port, (char *)NULL);
+    else
+        execl(path, path, "-c", conf, "-p", port, (char *)NULL);
+    _exit(REPORT_EXIT);
+}
+
+/* Waits at most `ms` for its end; true where it came. */
+static bool ended(broker *b, int ms)
+{
+    struct pollfd end = {.fd = b->pidfd, .events = POLLIN};
+    int status;
+    if (poll(&end, 1, ms) != 1 || waitpid(b->pid, &status, 0) != b->pid)
+        return false;
+    b->exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+    close(b->pidfd);
+    b->pidfd = -1;
+    b->pid = 0;
+    return true;
+}
+
+static bool start_once(broker *b)
+{
+    const char *path = setting("PEP_MOSQUITTO");
+    b->port = b->port == 0 ? free_port() : b->port;
+    broker_mark(b);
+    fflush(NULL);
+    b->pid = fork();
+    if (b->pid == 0)
+        run(b, path != NULL ? path : "/usr/sbin/mosquitto");
+    b->pidfd = (int)syscall(SYS_pidfd_open, b->pid, 0);
+    if (broker_logs(b, "mosquitto version * running"))
+        return true;
+    if (!ended(b, 0))
+        CU_FAIL("the broker neither runs nor ends");
+    return false;
+}
+
+bool broker_start(broker *b)
+{
+    if (start_once(b))
+        return true;
+    if (!broker_logged(b, "Address already in use"))
+        return false;
+    b->port = 0; /* somebody took the port between our look and its start */
+    return start_once(b);
+}
+
+void broker_kill(broker *b)
+{
+    kill(b->pid, SIGKILL);
+    CU_ASSERT_TRUE(ended(b, patience_ms()));
+}
+
+void broker_reload(broker *b)
+{
+    kill(b->pid, SIGHUP);
+}
+
+void broker_end(broker *b)
+{
+    if (b->pid != 0) {
+        kill(b->pid, SIGTERM);
+        bool stopped = ended(b, patience_ms());
+        CU_ASSERT_TRUE(stopped);
+        if (!stopped)
+            broker_kill(b);
+        CU_ASSERT_EQUAL(b->exit_code, 0);
+    }
+    fail_on_reports(b);
+}

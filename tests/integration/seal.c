@@ -1,0 +1,314 @@
+#include "seal.h"
+
+#include <CUnit/CUnit.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#define HOUR_S 3600ull
+
+/* ---- the cast ---- */
+
+void speaker_make(speaker *s, const char *id)
+{
+    CU_ASSERT_EQUAL(pep_device_new(&s->device, id), PEP_OK);
+    CU_ASSERT_EQUAL(pep_epoch_new(&s->epoch, s->device.sign_kid, "#"), PEP_OK);
+}
+
+void speaker_wipe(speaker *s)
+{
+    pep_epoch_wipe(&s->epoch);
+    pep_device_wipe(&s->device);
+}
+
+static const char *record_path(const broker *b, const char *id)
+{
+    char name[PEP_ID_MAX + 16];
+    snprintf(name, sizeof(name), "records/%s.pub", id);
+    return broker_path(b, name);
+}
+
+static void record_write(const broker *b, const pep_device *device, uint64_t issued_s, uint64_t not_after_s)
+{
+    uint8_t bytes[PEP_RECORD_BYTES_MAX];
+    size_t n = 0;
+    pep_error error = {0};
+    CU_ASSERT_EQUAL(pep_record_sign(bytes, &n, device, issued_s, not_after_s), PEP_OK);
+    CU_ASSERT_EQUAL(pep_record_save(&error, record_path(b, device->id), bytes, n), PEP_OK);
+}
+
+static uint64_t now_s(void)
+{
+    return pep_now_us() / 1000000;
+}
+
+void record_add(const broker *b, const pep_device *device)
+{
+    record_write(b, device, now_s(), now_s() + HOUR_S);
+}
+
+void record_remove(const broker *b, const char *id)
+{
+    CU_ASSERT_EQUAL(unlink(record_path(b, id)), 0);
+}
+
+void cast_make(cast *c, const broker *b)
+{
+    CU_ASSERT_EQUAL(pep_init(), PEP_OK);
+    speaker_make(&c->alice, "alice");
+    speaker_make(&c->carol, "carol");
+    speaker_make(&c->bob, "bob");
+    speaker_make(&c->old, "old");
+    speaker_make(&c->mallory, "mallory");
+    record_add(b, &c->alice.device);
+    record_add(b, &c->carol.device);
+    record_add(b, &c->bob.device);
+    record_write(b, &c->old.device, now_s() - HOUR_S, now_s() - 1);
+    c->seq = next_seq();
+}
+
+void cast_wipe(cast *c)
+{
+    speaker_wipe(&c->alice);
+    speaker_wipe(&c->carol);
+    speaker_wipe(&c->bob);
+    speaker_wipe(&c->old);
+    speaker_wipe(&c->mallory);
+}
+
+/* ---- sealing ---- */
+
+uint64_t next_seq(void)
+{
+    static uint64_t last;
+    uint64_t now = pep_now_us();
+    last = now > last ? now : last + 1;
+    return last;
+}
+
+static pep_view view(const void *bytes, size_t n)
+{
+    return (pep_view){.p = bytes, .n = n};
+}
+
+static size_t encode_facts(uint8_t out[PEP_FACTS_MAX])
+{
+    pep_fact fact = {.key = view("kind", 4), .type = PEP_FACT_TEXT, .text = view("reading", 7)};
+    size_t n = 0;
+    CU_ASSERT_EQUAL(pep_facts_encode(out, &n, &fact, 1), PEP_OK);
+    return n;
+}
+
+static pep_view content(const seal_spec *spec)
+{
+    static const uint8_t zeros[4096];
+    if ((spec->flags & PEP_FLAG_CLEAR) != 0)
+        return view(NULL, 0);
+    return spec->plain_n > 0 ? view(zeros, spec->plain_n) : view(PLAIN_TEXT, strlen(PLAIN_TEXT));
+}
+
+sealed seal(seal_spec spec)
+{
+    uint8_t facts[PEP_FACTS_MAX];
+    bool epoch = spec.to == NULL && !spec.signed_only && (spec.flags & PEP_FLAG_CLEAR) == 0;
+    pep_message m = {
+        .from = &spec.from->device,
+        .topic = view(spec.topic, strlen(spec.topic)),
+        .seq = spec.seq != 0 ? spec.seq : next_seq(),
+        .flags = spec.flags,
+        .to = spec.to,
+        .epoch = epoch ? &spec.from->epoch : NULL,
+        .facts = spec.recorded ? view(facts, encode_facts(facts)) : view(NULL, 0),
+        .exp_s = spec.exp_s,
+        .plain = content(&spec),
+    };
+    sealed out = {.n = 0};
+    CU_ASSERT_EQUAL(pep_seal(out.bytes, &out.n, sizeof(out.bytes), &m), PEP_OK);
+    return out;
+}
+
+bool opens(const broker *b, const speaker *from, const pep_device *me, const char *topic, const void *bytes, size_t n)
+{
+    uint8_t work[PEP_WORK_BYTES(sizeof(((sealed *)NULL)->bytes))];
+    pep_error error = {0};
+    pep_keyring *ring = NULL;
+    CU_ASSERT_EQUAL(pep_keyring_load(&ring, &error, broker_path(b, "records")), PEP_OK);
+    pep_opener opener = {.me = me, .senders = ring, .epochs = &from->epoch, .epoch_count = 1, .now_us = pep_now_us()};
+    opener.topic = view(topic, strlen(topic));
+    opener.allow_signed_only = true;
+    pep_opened opened;
+    bool good = pep_open(&opened, work, sizeof(work), &opener, bytes, n) == PEP_OK &&
+                strcmp(opened.sender->id, from->device.id) == 0 && opened.plain.n == strlen(PLAIN_TEXT) &&
+                memcmp(opened.plain.p, PLAIN_TEXT, opened.plain.n) == 0;
+    pep_keyring_free(ring);
+    return good;
+}
+
+/* ---- cases ---- */
+
+static sealed valid(const cast *c, const char *topic, unsigned flags)
+{
+    return seal((seal_spec){.from = &c->alice, .topic = topic, .flags = flags});
+}
+
+static sealed too_large(const cast *c, const char *topic, unsigned flags)
+{
+    return seal((seal_spec){.from = &c->alice, .topic = topic, .flags = flags, .plain_n = 2048});
+}
+
+static sealed empty(const cast *c, const char *topic, unsigned flags)
+{
+    (void)c;
+    (void)topic;
+    (void)flags;
+    return (sealed){.n = 0};
+}
+
+static sealed plain(const cast *c, const char *topic, unsigned flags)
+{
+    sealed out = empty(c, topic, flags);
+    out.n = strlen(PLAIN_TEXT);
+    memcpy(out.bytes, PLAIN_TEXT, out.n);
+    return out;
+}
+
+static sealed with_trailing_byte(const cast *c, const char *topic, unsigned flags)
+{
+    sealed out = valid(c, topic, flags);
+    out.bytes[out.n++] = 0;
+    return out;
+}
+
+/* Sets the byte behind the first place where `before` stands. */
+static sealed patched(sealed out, const char *before, size_t before_n, size_t skip, uint8_t byte)
+{
+    uint8_t *at = memmem(out.bytes, out.n, before, before_n);
+    CU_ASSERT_PTR_NOT_NULL(at);
+    if (at != NULL)
+        at[before_n + skip] = byte;
+    return out;
+}
+
+/* The key -65537, the head of the array, then the version. */
+static sealed of_version_2(const cast *c, const char *topic, unsigned flags)
+{
+    return patched(valid(c, topic, flags), "\x3a\x00\x01\x00\x00", 5, 1, 2);
+}
+
+/* The key 1 of the header, then the algorithm: -19 becomes -7 (ES256). */
+static sealed with_es256(const cast *c, const char *topic, unsigned flags)
+{
+    return patched(valid(c, topic, flags), "\xa3\x01", 2, 0, 0x26);
+}
+
+static sealed for_another_topic(const cast *c, const char *topic, unsigned flags)
+{
+    (void)topic;
+    return valid(c, "t/elsewhere", flags);
+}
+
+static sealed by_mallory(const cast *c, const char *topic, unsigned flags)
+{
+    return seal((seal_spec){.from = &c->mallory, .topic = topic, .flags = flags});
+}
+
+static sealed by_old(const cast *c, const char *topic, unsigned flags)
+{
+    return seal((seal_spec){.from = &c->old, .topic = topic, .flags = flags});
+}
+
+static sealed by_bob(const cast *c, const char *topic, unsigned flags)
+{
+    return seal((seal_spec){.from = &c->bob, .topic = topic, .flags = flags});
+}
+
+static sealed by_carol(const cast *c, const char *topic, unsigned flags)
+{
+    return seal((seal_spec){.from = &c->carol, .topic = topic, .flags = flags});
+}
+
+static sealed will_flagged(const cast *c, const char *topic, unsigned flags)
+{
+    return valid(c, topic, flags | PEP_FLAG_WILL);
+}
+
+static sealed signed_only(const cast *c, const char *topic, unsigned flags)
+{
+    return seal((seal_spec){.from = &c->alice, .topic = topic, .flags = flags, .signed_only = true});
+}
+
+static sealed recorded(const cast *c, const char *topic, unsigned flags)
+{
+    return seal((seal_spec){.from = &c->alice, .topic = topic, .flags = flags, .recorded = true});
+}
+
+static sealed counted(const cast *c, const char *topic, unsigned flags)
+{
+    return seal((seal_spec){.from = &c->alice, .topic = topic, .flags = flags | PEP_FLAG_COUNTER, .seq = 1});
+}
+
+static sealed from_the_future(const cast *c, const char *topic, unsigned flags)
+{
+    uint64_t seq = pep_now_us() + HOUR_S * 1000000;
+    return seal((seal_spec){.from = &c->alice, .topic = topic, .flags = flags, .seq = seq});
+}
+
+/* Older than max_age, and than will_max_age. */
+static sealed stale(const cast *c, const char *topic, unsigned flags)
+{
+    uint64_t seq = pep_now_us() - 2 * HOUR_S * 1000000;
+    return seal((seal_spec){.from = &c->alice, .topic = topic, .flags = flags, .seq = seq});
+}
+
+static sealed expired(const cast *c, const char *topic, unsigned flags)
+{
+    return seal((seal_spec){.from = &c->alice, .topic = topic, .flags = flags, .exp_s = now_s() - 2});
+}
+
+static sealed of_the_same_seq(const cast *c, const char *topic, unsigned flags)
+{
+    return seal((seal_spec){.from = &c->alice, .topic = topic, .flags = flags, .seq = c->seq});
+}
+
+/* A bit of the ciphertext: it ends where the signature's head (58 40) begins. */
+static sealed tampered(const cast *c, const char *topic, unsigned flags)
+{
+    sealed out = valid(c, topic, flags);
+    out.bytes[out.n - PEP_SIGNATURE_BYTES - 3] ^= 1;
+    return out;
+}
+
+const seal_case CASES[] = {
+    {"valid", valid, PEP_OK, false},
+    {"too large", too_large, PEP_TOO_LARGE, false},
+    {"empty", empty, PEP_EMPTY_PAYLOAD, false},
+    {"plain", plain, PEP_PLAIN_PAYLOAD, false},
+    {"a trailing byte", with_trailing_byte, PEP_MALFORMED, false},
+    {"version 2", of_version_2, PEP_UNSUPPORTED_VERSION, false},
+    {"another algorithm", with_es256, PEP_UNSUPPORTED_ALGORITHM, false},
+    {"for another topic", for_another_topic, PEP_WRONG_TOPIC, false},
+    {"unknown signer", by_mallory, PEP_UNKNOWN_SIGNER, false},
+    {"expired signer", by_old, PEP_EXPIRED_SIGNER, false},
+    {"signer not allowed here", by_bob, PEP_SIGNER_NOT_ALLOWED, false},
+    {"another device's client", by_carol, PEP_UNBOUND_CLIENT, false},
+    {"sealed as a will", will_flagged, PEP_MISPLACED_FLAG, false},
+    {"signed only", signed_only, PEP_NOT_ENCRYPTED, false},
+    {"asks to be recorded", recorded, PEP_RECORD_DENIED, false},
+    {"without a clock", counted, PEP_NO_CLOCK, false},
+    {"from the future", from_the_future, PEP_FUTURE_SEQ, false},
+    {"stale", stale, PEP_STALE, false},
+    {"expired", expired, PEP_EXPIRED, false},
+    {"the same seq again", of_the_same_seq, PEP_REPLAYED, true},
+    {"tampered", tampered, PEP_BAD_SIGNATURE, false},
+};
+const size_t CASE_COUNT = sizeof(CASES) / sizeof(CASES[0]);
+
+const seal_case *case_of(pep_reason reason)
+{
+    size_t i = 0;
+    while (i < CASE_COUNT && CASES[i].reason != reason)
+        i++;
+    CU_ASSERT_TRUE(i < CASE_COUNT);
+    return &CASES[i < CASE_COUNT ? i : 0];
+}

@@ -1,0 +1,88 @@
+/* Who speaks in the tests, what they seal, and every way in which an envelope can be wrong. */
+#ifndef SEAL_H
+#define SEAL_H
+
+#include "broker.h"
+#include "pep.h"
+
+/* A device with an epoch key of its own for every topic. */
+typedef struct {
+    pep_device device;
+    pep_epoch epoch;
+} speaker;
+
+typedef struct {
+    speaker alice;   /* allowed on the guarded topics */
+    speaker carol;   /* allowed too */
+    speaker bob;     /* has a record, and no rule names him */
+    speaker old;     /* allowed; the record's not-after has passed */
+    speaker mallory; /* has no record */
+    uint64_t seq;    /* one that is used twice */
+} cast;
+
+/* Makes them all and puts their records into the broker's folder. */
+void cast_make(cast *c, const broker *b);
+void cast_wipe(cast *c);
+
+/* Fresh keys for `id`. */
+void speaker_make(speaker *s, const char *id);
+void speaker_wipe(speaker *s);
+
+/* Puts a record, valid for an hour, into the broker's folder; or takes it away. */
+void record_add(const broker *b, const pep_device *device);
+void record_remove(const broker *b, const char *id);
+
+/* A seq that was not handed out before: the time, or one more than the last. */
+uint64_t next_seq(void);
+
+/* An envelope, or something that only looks like one. */
+typedef struct {
+    uint8_t bytes[8192];
+    size_t n;
+} sealed;
+
+/* Zero it, then set what is wanted. */
+typedef struct {
+    const speaker *from;
+    const char *topic;
+    unsigned flags;       /* PEP_FLAG_WILL, PEP_FLAG_CLEAR, PEP_FLAG_COUNTER */
+    uint64_t seq;         /* 0: next_seq() */
+    uint64_t exp_s;       /* 0: none */
+    const pep_record *to; /* direct mode; NULL: epoch mode */
+    bool signed_only;
+    bool recorded;  /* asks for a fact to be recorded */
+    size_t plain_n; /* bytes of content; 0: PLAIN_TEXT */
+} seal_spec;
+
+#define PLAIN_TEXT "21.5 degrees"
+
+sealed seal(seal_spec spec);
+
+/* True where the bytes open, at a receiver who believes the records in the folder, to PLAIN_TEXT of that sender. */
+bool opens(const broker *b, const speaker *from, const pep_device *me, const char *topic, const void *bytes, size_t n);
+
+/* ---- cases ---- */
+
+/* The policy under which the cases have their reasons, for a client whose MQTT client id is "alice". */
+#define GUARD_POLICY                                                                                                   \
+    "enroll = \"closed\";\n"                                                                                           \
+    "bind = \"clientid\";\n"                                                                                           \
+    "topics = ( { filter = \"t/#\"; mode = \"enforce\"; payload = \"encrypted\";\n"                                    \
+    "             signers = [ \"alice\", \"carol\", \"old\" ]; max_age = \"30s\"; will_max_age = \"1h\";\n"            \
+    "             max_size = \"2k\"; record = \"deny\"; } );\n"
+
+typedef struct {
+    const char *name;
+    /* Makes the payload for a topic; `flags` belong to the door: PEP_FLAG_WILL where it is sent as a will. */
+    sealed (*make)(const cast *c, const char *topic, unsigned flags);
+    pep_reason reason; /* what the gate must say; PEP_OK: it accepts */
+    bool twice;        /* the first one that `make` returns is accepted, the second is the case */
+} seal_case;
+
+extern const seal_case CASES[];
+extern const size_t CASE_COUNT;
+
+/* The case of that reason; PEP_OK: the valid one. */
+const seal_case *case_of(pep_reason reason);
+
+#endif
