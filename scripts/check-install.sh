@@ -1,0 +1,53 @@
+#!/usr/bin/env bash
+# What `cmake --install` promises an operator: right paths for any prefix, nothing of his written over, and a plugin that
+# a running broker has mapped left as it is.
+#
+#   scripts/check-install.sh [BUILD_FOLDER]      build/release, unless told otherwise
+set -euo pipefail
+cd "$(dirname "$0")/.."
+build=${1:-build/release}
+work=$(mktemp -d /tmp/pep-install.XXXXXX)
+trap 'rm -rf "$work"' EXIT
+prefix=$work/prefix
+libdir=$(sed -n 's/^CMAKE_INSTALL_LIBDIR:[A-Z]*=//p' "$build/CMakeCache.txt")
+plugin=$prefix/$libdir/mosquitto_pep.so
+etc=$prefix/etc/mosquitto
+
+fail() {
+  echo "$*" >&2
+  exit 1
+}
+install_to() { cmake --install "$build" --prefix "$1" >"$work/log" 2>&1 || fail "$(cat "$work/log")"; }
+paths_in() { awk '/^(plugin|plugin_opt_[a-z]*|acl_file) / { print $2 }' "$1"; }
+
+# Every path that the configuration names is there, under the prefix.
+install_to "$prefix"
+while read -r path; do
+  [[ $path = "$prefix"/* ]] || fail "10-pep.conf names $path, outside of the prefix"
+  [ -e "$path" ] || fail "10-pep.conf names $path, which was not installed"
+done < <(paths_in "$etc/conf.d/10-pep.conf")
+[ "$(paths_in "$etc/conf.d/10-pep.conf" | wc -l)" -eq 5 ] || fail "10-pep.conf does not name five paths"
+"$prefix/bin/pep" --help >/dev/null || fail "the installed pep does not run"
+"$prefix/bin/pep" policy check "$etc/pep/policy.conf" >/dev/null || fail "the installed policy.conf is not valid"
+
+# A second install keeps what the operator changed, and does not touch the file that a broker has mapped.
+mine=("$etc/conf.d/10-pep.conf" "$etc/pep/policy.conf" "$etc/pep/acl" "$etc/pep/records/device.pub")
+for file in "${mine[@]}"; do echo mine >"$file"; done
+touch -d 2000-01-01 "$plugin" # else CMake finds it up to date
+exec 3<"$plugin"
+install_to "$prefix"
+for file in "${mine[@]}"; do
+  [ "$(cat "$file")" = mine ] || fail "$file was written over"
+done
+[ "$(stat -L -c %i /proc/self/fd/3)" != "$(stat -c %i "$plugin")" ] || fail "$plugin was written in place"
+
+# With /usr the configuration goes to /etc and the state to /var, as on a Debian system.
+DESTDIR=$work/root install_to /usr
+conf=$work/root/etc/mosquitto/conf.d/10-pep.conf
+[ -e "$conf" ] || fail "with --prefix /usr there is no /etc/mosquitto/conf.d/10-pep.conf"
+expected="/usr/$libdir/mosquitto_pep.so
+/etc/mosquitto/pep/policy.conf
+/etc/mosquitto/pep/records
+/var/lib/mosquitto/pep
+/etc/mosquitto/pep/acl"
+[ "$(paths_in "$conf")" = "$expected" ] || fail "with --prefix /usr, 10-pep.conf names: $(paths_in "$conf")"

@@ -1,0 +1,251 @@
+#!/usr/bin/env bash
+# Shows pep at work: builds and installs it into a temporary folder, starts Mosquitto with the plugin on a free port,
+# and lets a sealed message cross it, while everything else is refused. Exits 0 only if all of that was seen.
+#
+#   scripts/demo.sh
+#
+# Nothing stays but Debian's packages and build/release. Works as root or as an ordinary user, and again and again.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+umask 022 # the broker, started by root, becomes user mosquitto and must be able to read what is installed
+PATH=$PATH:/usr/sbin
+
+topic=sensors/sensor-1/telemetry
+host=127.0.0.1
+pids=()
+
+# ---- telling ----
+
+bold='' green='' red='' dim='' plain=''
+if [ -t 1 ] && [ -z "${NO_COLOR:-}" ]; then
+  bold=$'\e[1m' green=$'\e[32m' red=$'\e[31m' dim=$'\e[2m' plain=$'\e[0m'
+fi
+
+title() { printf '\n%s%s%s\n' "$bold" "$*" "$plain"; }
+say() { printf '  %s\n' "$*"; }
+quote() { sed "s/^/    $dim/; s/\$/$plain/"; }
+
+# expect "what should be true" COMMAND...: says so where the command succeeds, else ends the demo.
+expect() {
+  local what=$1
+  shift
+  if "$@"; then
+    printf '  %sok%s  %s\n' "$green" "$plain" "$what"
+  else
+    printf '  %sFAILED%s  %s\n' "$red" "$plain" "$what" >&2
+    show_log
+    exit 1
+  fi
+}
+
+show_log() {
+  [ -e "$work/broker.log" ] || return 0
+  echo "  The broker's last lines:" >&2
+  tail -n 25 "$work/broker.log" >&2
+}
+
+# ---- waiting and looking ----
+
+# Tries the command until it succeeds; gives up after ten seconds.
+eventually() {
+  local deadline=$((SECONDS + 10))
+  until "$@"; do
+    [ "$SECONDS" -lt "$deadline" ] || return 1
+    sleep 0.05
+  done
+}
+
+holds() { grep -qF -- "$2" "$1"; }
+holds_not() { ! holds "$@"; }
+lines_are() { [ "$(wc -l <"$1")" -eq "$2" ]; }
+same_text() { [ "$(cat "$1")" = "$2" ]; }
+fails() { ! "$@"; }
+
+counter_is() {
+  [ "$(mosquitto_sub -h $host -p "$port" -t "\$SYS/broker/pep/refused/$1" -C 1 -W 1 2>&1)" = "$2" ]
+}
+
+# ---- setting up and cleaning up ----
+
+clean_up() {
+  local pid
+  for pid in "${pids[@]}"; do
+    kill "$pid" 2>/dev/null || true
+    wait "$pid" 2>/dev/null || true
+  done
+  rm -rf "$work"
+}
+
+build_and_install() {
+  say "Building (build/release) and installing into a temporary folder"
+  {
+    cmake --preset release &&
+      cmake --build --preset release &&
+      cmake --install build/release --prefix "$prefix"
+  } >"$work/build.log" 2>&1 || {
+    tail -n 40 "$work/build.log" >&2
+    exit 1
+  }
+  PATH=$prefix/bin:$PATH
+}
+
+make_devices() {
+  pep keygen --id sensor-1 --out "$devices" >/dev/null
+  pep keygen --id console --out "$devices" >/dev/null
+  pep keygen --id rogue --out "$strangers" >/dev/null
+  cp "$devices"/*.pub "$prefix/etc/mosquitto/pep/records/"
+  say "Devices sensor-1 and console have keys; they know each other's records, and the operator has given both to the"
+  say "broker. A third one, rogue, has keys too, but nobody vouches for it."
+}
+
+free_port() {
+  local port=$((20000 + RANDOM % 20000))
+  while (exec 3<>"/dev/tcp/$host/$port") 2>/dev/null; do
+    port=$((port + 1))
+  done
+  echo "$port"
+}
+
+broker_answers() { mosquitto_sub -h $host -p "$port" -t "\$SYS/broker/version" -C 1 -W 1 >/dev/null 2>&1; }
+
+# The installed configuration, and what the demo adds: no passwords (only this machine can connect), counters every
+# second, and a log that names what was refused.
+start_broker() {
+  cat >"$work/broker.conf" <<END
+include_dir $prefix/etc/mosquitto/conf.d
+allow_anonymous true
+sys_interval 1
+log_type all
+log_dest stderr
+END
+  port=$(free_port)
+  mosquitto -c "$work/broker.conf" -p "$port" >"$work/broker.log" 2>&1 &
+  pids+=($!)
+  expect "Mosquitto runs with the plugin, on port $port" eventually broker_answers
+}
+
+# subscribe ID COMMAND...: runs it in the background, as MQTT client ID, and waits until it has subscribed.
+subscribe() {
+  local id=$1
+  shift
+  "$@" -h $host -p "$port" -i "$id" >"$work/$id.out" 2>"$work/$id.err" &
+  pids+=($!)
+  eventually holds "$work/broker.log" "Sending SUBACK to $id" || expect "$id subscribes" false
+}
+
+# ---- sending ----
+
+publish() { mosquitto_pub -h $host -p "$port" -i attacker "$@"; }
+seal() { printf '%s' "$1" | pep seal --key "$devices/sensor-1.key" --to "$devices/console.pub" --topic "$topic"; }
+# send_sealed KEY TOPIC TEXT
+send_sealed() { pep pub -h $host -p "$port" -q 1 --key "$1" --to "$devices/console.pub" -t "$2" -m "$3"; }
+
+# The raw bytes of the last message that the eavesdropper saw.
+overheard() { printf '%b' "$(tail -n 1 "$work/eavesdropper.out" | sed 's/.* //; s/../\\x&/g')"; }
+
+# Flips one bit in the ciphertext of stdin's envelope: the 64 bytes of the signature are its end, two bytes announce
+# them, and before them stands the ciphertext.
+tamper() {
+  local file=$work/tampered at byte
+  cat >"$file"
+  at=$(($(wc -c <"$file") - 64 - 2 - 1))
+  byte=$(od -An -tu1 -j "$at" -N 1 "$file")
+  printf '%b' "$(printf '\\x%02x' $((byte ^ 1)))" | dd of="$file" bs=1 seek="$at" conv=notrunc status=none
+  cat "$file"
+}
+
+# refused REASON COUNT: the broker has by now refused so many for this reason, and delivered nothing new.
+refused() {
+  expect "refused, and the broker says why: $1" eventually counter_is "$1" "$2"
+  grep -F "pep: refused $1:" "$work/broker.log" | tail -n 1 | sed 's/^[0-9]*: //' | quote
+  expect "the subscribers got nothing of it" delivered
+}
+
+# All that was ever accepted arrived, and no more than that.
+sent=()
+delivered() {
+  eventually lines_are "$work/console.out" ${#sent[@]} && eventually lines_are "$work/eavesdropper.out" ${#sent[@]}
+}
+
+# ---- the story ----
+
+scripts/setup.sh run
+work=$(mktemp -d /tmp/pep-demo.XXXXXX)
+trap clean_up EXIT
+trap 'exit 130' INT TERM HUP
+chmod 755 "$work"
+prefix=$work/installed
+devices=$work/devices
+strangers=$work/strangers
+mkdir -m 700 "$devices" "$strangers"
+
+title "Setting up"
+build_and_install
+make_devices
+start_broker
+subscribe console pep sub --key "$devices/console.key" -t 'sensors/+/telemetry'
+subscribe eavesdropper mosquitto_sub -t 'sensors/#' -F '%t %x'
+say "console listens with its key; an eavesdropper listens with plain mosquitto_sub."
+
+title "A sealed message arrives and opens"
+sent+=("boiler: 81 degrees")
+say "sensor-1 seals \"${sent[0]}\" for console and publishes it"
+send_sealed "$devices/sensor-1.key" "$topic" "${sent[0]}"
+expect "console opened it and read \"${sent[0]}\"" eventually holds "$work/console.out" "${sent[0]}"
+quote <"$work/console.out"
+
+title "Everybody else sees only ciphertext"
+expect "mosquitto_sub got it too" eventually lines_are "$work/eavesdropper.out" 1
+overheard >"$work/overheard"
+expect "and no readable word of it" holds_not "$work/overheard" boiler
+tail -c 130 "$work/overheard" | head -c 64 | od -An -tx1 | quote # the last bytes before the signature
+say "What anyone can see in it (pep inspect):"
+pep inspect <"$work/overheard" | quote
+
+title "A plain message"
+publish -t "$topic" -m "boiler: 12 degrees"
+refused plain-payload 1
+
+title "A tampered message"
+say "sensor-1 seals another; on its way somebody flips one bit of the ciphertext"
+seal "boiler: 82 degrees" >"$work/genuine"
+tamper <"$work/genuine" >"$work/forged"
+publish -t "$topic" -f "$work/forged"
+refused bad-signature 1
+say "The same message, untouched:"
+sent+=("boiler: 82 degrees")
+publish -t "$topic" -f "$work/genuine"
+expect "arrives and opens" eventually holds "$work/console.out" "${sent[1]}"
+
+title "A replayed message"
+say "The very same bytes, sent again"
+publish -t "$topic" -f "$work/genuine"
+refused replayed 1
+
+title "A message moved to another topic"
+say "Sealed for $topic, published on sensors/sensor-2/telemetry"
+seal "boiler: 83 degrees" >"$work/moved"
+publish -t sensors/sensor-2/telemetry -f "$work/moved"
+refused wrong-topic 1
+
+title "A signer whom nobody knows"
+say "rogue seals properly, with its own key"
+send_sealed "$strangers/rogue.key" sensors/rogue/telemetry "boiler: 99 degrees" 2>&1 | quote || true
+refused unknown-signer 1
+
+title "An unsigned will"
+say "A client leaves a plain will with the broker, and its connection breaks"
+subscribe doomed mosquitto_sub -t unused --will-topic "$topic" --will-payload "boiler: lost"
+disown "${pids[-1]}" # else bash would report its death
+kill -KILL "${pids[-1]}"
+unset 'pids[-1]'
+refused plain-payload 2
+
+title "In the end"
+sent+=("boiler: 84 degrees")
+send_sealed "$devices/sensor-1.key" "$topic" "${sent[2]}"
+expect "one more sealed message arrives" eventually holds "$work/console.out" "${sent[2]}"
+expect "console read exactly what sensor-1 sealed: ${#sent[@]} messages" \
+  same_text "$work/console.out" "$(printf '%s\n' "${sent[@]}")"
+expect "mosquitto_sub saw no other message than these ${#sent[@]}" lines_are "$work/eavesdropper.out" ${#sent[@]}
+printf '\n%sAll of it was seen.%s\n' "$bold$green" "$plain"
