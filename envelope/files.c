@@ -195,6 +195,9 @@ pep_reason file_open_state(int *fd, pep_error *error, const char *path)
     if (reason != PEP_OK) {
         close(*fd);
         *fd = -1;
+        return reason;
     }
-    return reason;
+    if (lseek(*fd, 0, SEEK_END) == 0) /* new: after a power loss, what it will hold is worth no more than its name */
+        sync_folder_of(path);
+    return PEP_OK;
 }

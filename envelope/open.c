@@ -21,20 +21,21 @@ static pep_reason judge_topic(const pep_envelope *e, const pep_opener *o)
     return e->topic.n == o->topic.n && memcmp(e->topic.p, o->topic.p, e->topic.n) == 0 ? PEP_OK : PEP_WRONG_TOPIC;
 }
 
+/* In the gate's order: from the future, too old, expired. */
 static pep_reason judge_times(const pep_envelope *e, const pep_opener *o)
 {
     uint64_t skew = o->max_skew_us == 0 ? PEP_MAX_SKEW_US : o->max_skew_us;
+    bool counter = (e->flags & PEP_FLAG_COUNTER) != 0;
+    bool aging = o->max_age_us > 0 && (e->flags & PEP_FLAG_WILL) == 0; /* a will was sealed long before it is sent */
     if (o->now_us == 0)
         return PEP_OK;
-    if (e->exp_s > 0 && o->now_us / 1000000 > e->exp_s)
-        return PEP_EXPIRED;
-    bool will = (e->flags & PEP_FLAG_WILL) != 0; /* sealed before CONNECT: its age says nothing */
-    if ((e->flags & PEP_FLAG_COUNTER) != 0)
-        return o->max_age_us > 0 && !will ? PEP_NO_CLOCK : PEP_OK;
-    if (e->seq > o->now_us && e->seq - o->now_us > skew)
+    if (!counter && e->seq > o->now_us && e->seq - o->now_us > skew)
         return PEP_FUTURE_SEQ;
-    bool old = o->max_age_us > 0 && e->seq < o->now_us && o->now_us - e->seq > o->max_age_us;
-    return old && !will ? PEP_STALE : PEP_OK;
+    if (aging && counter)
+        return PEP_NO_CLOCK;
+    if (aging && e->seq < o->now_us && o->now_us - e->seq > o->max_age_us)
+        return PEP_STALE;
+    return e->exp_s > 0 && o->now_us / 1000000 > e->exp_s ? PEP_EXPIRED : PEP_OK;
 }
 
 static pep_reason judge(pep_opened *out, const pep_opener *o)

@@ -83,8 +83,10 @@ static inline unsigned scratch_count(void)
 {
     unsigned n = 0;
     DIR *folder = opendir(scratch_folder);
-    if (folder == NULL)
+    if (folder == NULL) {
+        CU_FAIL("the folder is gone");
         return 0;
+    }
     while (readdir(folder) != NULL)
         n++;
     closedir(folder);
