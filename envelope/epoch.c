@@ -9,14 +9,13 @@
 #include "pep/keys.h"
 
 #define EPOCH_LABEL "PEP EPOCH KEY"
-#define SCOPE_MAX   1024 /* in a file; more is no scope that anyone would type */
 
 enum { EPOCH_FORMAT_VERSION = 1, EPOCH_VERSION = 0, EPOCH_KEY = 1, EPOCH_OWNER = 2, EPOCH_SCOPE = 3 };
 
 /* SHA-256 over CBOR ["pep1 epoch", key, owner's kid, scope]: the id commits to the key, which the AEAD does not. */
 static void compute_id(pep_epoch *epoch)
 {
-    uint8_t bytes[SCOPE_MAX + 128];
+    uint8_t bytes[PEP_SCOPE_MAX + 128];
     uint8_t hash[crypto_hash_sha256_BYTES];
     pep_writer w = {.p = bytes, .cap = sizeof bytes};
     pep_write_array(&w, 4);
@@ -33,7 +32,7 @@ pep_reason pep_epoch_from_key(pep_epoch *out, const uint8_t key[PEP_EPOCH_KEY_BY
                               const uint8_t owner_kid[PEP_KID_BYTES], const char *scope)
 {
     memset(out, 0, sizeof *out);
-    if (strlen(scope) > SCOPE_MAX || !pep_filter_valid(scope, strlen(scope)))
+    if (strlen(scope) > PEP_SCOPE_MAX || !pep_filter_valid(scope, strlen(scope)))
         return PEP_BAD_ARGUMENT;
     out->scope = strdup(scope);
     if (out->scope == NULL)
@@ -65,9 +64,10 @@ static pep_reason parse_epoch(pep_epoch *out, pep_view bytes)
         !pep_read_uint(&r, &version) || version != EPOCH_FORMAT_VERSION || !pep_map_expect(&r, &map, EPOCH_KEY) ||
         !pep_read_fixed(&r, &key, PEP_EPOCH_KEY_BYTES) || !pep_map_expect(&r, &map, EPOCH_OWNER) ||
         !pep_read_fixed(&r, &owner, PEP_KID_BYTES) || !pep_map_expect(&r, &map, EPOCH_SCOPE) ||
-        !pep_read_text(&r, &scope) || !pep_read_end(&r) || scope.n > SCOPE_MAX || memchr(scope.p, 0, scope.n) != NULL)
+        !pep_read_text(&r, &scope) || !pep_read_end(&r) || scope.n > PEP_SCOPE_MAX ||
+        memchr(scope.p, 0, scope.n) != NULL)
         return PEP_BAD_FILE;
-    char text[SCOPE_MAX + 1] = {0};
+    char text[PEP_SCOPE_MAX + 1] = {0};
     memcpy(text, scope.p, scope.n);
     pep_reason reason = pep_epoch_from_key(out, key, owner, text);
     return reason == PEP_BAD_ARGUMENT ? PEP_BAD_FILE : reason;
@@ -90,7 +90,7 @@ pep_reason pep_epoch_load(pep_epoch *out, pep_error *error, const char *path)
 
 pep_reason pep_epoch_save(pep_error *error, const char *path, const pep_epoch *epoch)
 {
-    uint8_t bytes[SCOPE_MAX + 128];
+    uint8_t bytes[PEP_SCOPE_MAX + 128];
     pep_writer w = {.p = bytes, .cap = sizeof bytes};
     pep_write_map(&w, 4);
     pep_write_uint(&w, EPOCH_VERSION);

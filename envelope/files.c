@@ -12,6 +12,7 @@
 
 #include "envelope/error.h"
 
+#define CHECKSUM_BYTES   8
 #define LABEL_MAX        32
 #define TEXT_BYTES_MAX   (ARMOR_BYTES_MAX * 3 / 2 + 4 * LABEL_MAX)
 #define PATH_BYTES       4096
@@ -76,6 +77,25 @@ static bool may_be_base64(const char *text, size_t n)
     return true;
 }
 
+/* The first bytes of SHA-256: one altered character of a secret would else be another secret, and nobody would know. */
+static void checksum(uint8_t out[CHECKSUM_BYTES], const uint8_t *bytes, size_t n)
+{
+    uint8_t hash[crypto_hash_sha256_BYTES];
+    crypto_hash_sha256(hash, bytes, n);
+    memcpy(out, hash, CHECKSUM_BYTES);
+}
+
+/* Takes the checksum off the end; false where it is not the content's. */
+static bool remove_checksum(const uint8_t *bytes, size_t *n)
+{
+    uint8_t expected[CHECKSUM_BYTES];
+    if (*n < CHECKSUM_BYTES)
+        return false;
+    *n -= CHECKSUM_BYTES;
+    checksum(expected, bytes, *n);
+    return sodium_memcmp(expected, bytes + *n, CHECKSUM_BYTES) == 0;
+}
+
 static bool decode_armor(uint8_t *out, size_t *out_n, const char *text, size_t text_n, const char *label)
 {
     char begin[LABEL_MAX + 32];
@@ -100,7 +120,8 @@ pep_reason file_read_armored(uint8_t *out, size_t *out_n, pep_error *error, cons
     size_t text_n = 0;
     *out_n = 0;
     pep_reason reason = read_text(text, &text_n, error, path, kind);
-    if (reason == PEP_OK && !decode_armor(out, out_n, text, text_n, label))
+    if (reason == PEP_OK &&
+        (!decode_armor(out, out_n, text, text_n, label) || (kind == FILE_SECRET && !remove_checksum(out, out_n))))
         reason = pep_fail(error, PEP_BAD_FILE, "%s is not a %s file, or is damaged", path, label);
     sodium_memzero(text, sizeof text);
     return reason;
@@ -178,10 +199,14 @@ pep_reason file_create_armored(pep_error *error, const char *path, const char *l
                                const uint8_t *bytes, size_t n)
 {
     char text[TEXT_BYTES_MAX];
-    if (n > ARMOR_BYTES_MAX)
+    uint8_t content[ARMOR_BYTES_MAX];
+    if (n > sizeof content - CHECKSUM_BYTES)
         return pep_fail(error, PEP_BAD_ARGUMENT, "%s would be too large", path);
-    size_t text_n = encode_armor(text, label, bytes, n);
+    memcpy(content, bytes, n);
+    checksum(content + n, bytes, n);
+    size_t text_n = encode_armor(text, label, content, kind == FILE_SECRET ? n + CHECKSUM_BYTES : n);
     pep_reason reason = create_file(error, path, kind == FILE_SECRET ? 0600 : 0644, text, text_n);
+    sodium_memzero(content, sizeof content);
     sodium_memzero(text, sizeof text);
     return reason;
 }

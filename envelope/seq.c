@@ -7,6 +7,7 @@
 #include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
@@ -32,17 +33,18 @@ _Static_assert(sizeof(seq_file) == 64, "the state file has no padding");
 
 struct pep_seq {
     int fd;
-    char boot_id[BOOT_ID_BYTES + 1];
+    char boot_id[BOOT_ID_BYTES];
 };
 
-static void read_boot_id(char out[BOOT_ID_BYTES + 1])
+/* Where boots cannot be told apart, each opening counts as one: the next seq then lies above all that was reserved. */
+static void read_boot_id(char out[BOOT_ID_BYTES])
 {
-    memset(out, 0, BOOT_ID_BYTES + 1);
+    randombytes_buf(out, BOOT_ID_BYTES);
     int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return;
     if (read(fd, out, BOOT_ID_BYTES) != BOOT_ID_BYTES)
-        memset(out, 0, BOOT_ID_BYTES + 1);
+        randombytes_buf(out, BOOT_ID_BYTES);
     close(fd);
 }
 
@@ -114,10 +116,10 @@ void pep_seq_close(pep_seq *seq)
     free(seq);
 }
 
-/* The last seq that may have been used: after a boot, or where boots cannot be told apart, all that was reserved. */
+/* The last seq that may have been used: after a boot all that was reserved. */
 static uint64_t last_used(const pep_seq *seq, const seq_file *f)
 {
-    bool same_boot = seq->boot_id[0] != 0 && memcmp(f->boot_id, seq->boot_id, BOOT_ID_BYTES) == 0;
+    bool same_boot = memcmp(f->boot_id, seq->boot_id, BOOT_ID_BYTES) == 0;
     uint64_t last = be64toh(f->last);
     uint64_t reserved = be64toh(f->reserved);
     return same_boot || last > reserved ? last : reserved;
@@ -128,7 +130,7 @@ static pep_reason allocate(pep_seq *seq, uint64_t *out, uint64_t at_least, uint6
     seq_file f;
     file_state state = read_file(&f, seq->fd);
     if (state == FILE_UNREADABLE || state == FILE_DAMAGED)
-        return PEP_CANNOT_READ;
+        return PEP_BAD_FILE;
     uint64_t next = last_used(seq, &f) + 1;
     if (next < at_least)
         next = at_least;
@@ -136,12 +138,17 @@ static pep_reason allocate(pep_seq *seq, uint64_t *out, uint64_t at_least, uint6
         return PEP_SEQ_AHEAD;
     bool reserve = next > be64toh(f.reserved);
     memcpy(f.magic, MAGIC, sizeof f.magic);
+    const seq_file before = f;
     memcpy(f.boot_id, seq->boot_id, BOOT_ID_BYTES);
     f.last = htobe64(next);
     if (reserve)
         f.reserved = htobe64(next + ahead);
-    if (pwrite(seq->fd, &f, sizeof f, 0) != sizeof f || (reserve && fdatasync(seq->fd) != 0))
+    if (pwrite(seq->fd, &f, sizeof f, 0) != sizeof f)
         return PEP_CANNOT_WRITE;
+    if (reserve && fdatasync(seq->fd) != 0) { /* not on disk: nobody may take it for reserved */
+        (void)!pwrite(seq->fd, &before, sizeof before, 0);
+        return PEP_CANNOT_WRITE;
+    }
     *out = next;
     return PEP_OK;
 }

@@ -17,7 +17,9 @@ static bool add_authority(const reader *r, policy *p, const config_setting_t *at
 {
     uint8_t *made = p->authorities[p->authority_n];
     size_t n = 0;
-    if (sodium_base642bin(made, POLICY_AUTHORITY_KEY_BYTES, text, strlen(text), NULL, &n, NULL,
+    static const char base64url[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    if (text[strspn(text, base64url)] != 0 || /* libsodium 1.0.18 takes any byte above 7f for a character of it */
+        sodium_base642bin(made, POLICY_AUTHORITY_KEY_BYTES, text, strlen(text), NULL, &n, NULL,
                           sodium_base64_VARIANT_URLSAFE_NO_PADDING) != 0 ||
         n != POLICY_AUTHORITY_KEY_BYTES)
         return reader_fail(

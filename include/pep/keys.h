@@ -13,6 +13,7 @@ extern "C" {
 #define PEP_AGREE_PUBLIC_BYTES 32 /* X25519 (RFC 7748) */
 #define PEP_AGREE_SECRET_BYTES 32
 #define PEP_EPOCH_KEY_BYTES    32
+#define PEP_SCOPE_MAX          1024 /* bytes of an epoch's topic filter */
 #define PEP_AGREE_MAX          4    /* agreement keys in one record */
 #define PEP_RECORD_BYTES_MAX   1024 /* an encoded record */
 #define PEP_RECORD_DAYS        365  /* how long keygen's records are valid, unless told otherwise */
@@ -122,7 +123,10 @@ typedef struct {
     char *scope;                      /* topic filter, NUL-terminated; owned by the epoch */
 } pep_epoch;
 
-/* Makes a fresh epoch key of `owner_kid` for topics that match `scope`. Release with pep_epoch_wipe. */
+/*
+ * Makes a fresh epoch key of `owner_kid` for topics that match `scope`, a filter of at most PEP_SCOPE_MAX bytes
+ * (PEP_BAD_ARGUMENT else). Release with pep_epoch_wipe.
+ */
 PEP_API PEP_MUST_CHECK pep_reason pep_epoch_new(pep_epoch *out, const uint8_t owner_kid[PEP_KID_BYTES],
                                                 const char *scope);
 

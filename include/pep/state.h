@@ -24,7 +24,7 @@ PEP_API PEP_MUST_CHECK pep_reason pep_seq_open(pep_seq **out, pep_error *error, 
  * The next seq: max(last + 1, microseconds since 1970), strictly increasing over all processes, kill -9 and power loss
  * (a reservation ahead is on disk before a seq is handed out; at most 2 s ahead of the clock).
  * PEP_SEQ_AHEAD where it would lie more than PEP_MAX_SKEW_US ahead of the clock: the clock was ahead once, nobody would
- * accept it, and only a new signing key helps. PEP_CANNOT_WRITE.
+ * accept it, and only a new signing key helps. PEP_CANNOT_WRITE; PEP_BAD_FILE where the file was damaged meanwhile.
  */
 PEP_API PEP_MUST_CHECK pep_reason pep_seq_next(pep_seq *seq, uint64_t *out);
 

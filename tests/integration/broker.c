@@ -104,11 +104,9 @@ static bool copy_file(const char *to, const char *from)
     return copied;
 }
 
-static bool copy_what_it_loads(const broker *b)
+void broker_copy(const broker *b, const char *name, const char *path)
 {
-    return copy_file(broker_path(b, "mosquitto_pep.so"), PEP_PLUGIN) &&
-           copy_file(broker_path(b, "lsan.supp"), PEP_SUPPRESSIONS "/lsan.supp") &&
-           copy_file(broker_path(b, "valgrind.supp"), PEP_SUPPRESSIONS "/valgrind.supp");
+    CU_ASSERT_TRUE(copy_file(broker_path(b, name), path));
 }
 
 void broker_make(broker *b)
@@ -116,9 +114,12 @@ void broker_make(broker *b)
     memset(b, 0, sizeof(*b));
     umask(022);
     strcpy(b->folder, "/tmp/pep-test-XXXXXX");
-    bool made = mkdtemp(b->folder) != NULL && chmod(b->folder, 0755) == 0 &&
-                mkdir(broker_path(b, "records"), 0755) == 0 && copy_what_it_loads(b);
+    bool made =
+        mkdtemp(b->folder) != NULL && chmod(b->folder, 0755) == 0 && mkdir(broker_path(b, "records"), 0755) == 0;
     CU_ASSERT_TRUE(made);
+    broker_copy(b, "mosquitto_pep.so", PEP_PLUGIN);
+    broker_copy(b, "lsan.supp", PEP_SUPPRESSIONS "/lsan.supp");
+    broker_copy(b, "valgrind.supp", PEP_SUPPRESSIONS "/valgrind.supp");
     give_to_broker(b->folder);
     broker_write(b, "acl", ACL_ALL);
 }

@@ -74,6 +74,9 @@ const char *broker_path(const broker *b, const char *name);
 /* Writes a file whole, readable for the broker. */
 void broker_write(const broker *b, const char *name, const char *text);
 
+/* Copies the file `path` to `name` in the folder. */
+void broker_copy(const broker *b, const char *name, const char *path);
+
 /* Starts it and waits until it listens. False where it ended instead: then look at exit_code and broker_logged. */
 bool broker_start(broker *b);
 

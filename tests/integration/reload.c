@@ -151,7 +151,25 @@ static void an_unchanged_policy_is_not_swapped(void)
     strike();
 }
 
-/* The plugin must not end the chain: who stands behind it reloads too, and keeps guarding. */
+/* Must not end the chain of plugins: here a second one, with a memory of its own, stands behind it. */
+static void a_plugin_behind_is_reloaded_too(void)
+{
+    stage_prepare(&s, POLICY_FOR("t/#", "\"*\""),
+                  CONF_GUARDED "plugin @/second.so\nplugin_opt_policy @/policy.conf\n"
+                               "plugin_opt_records @/records\nplugin_opt_state @/state-2\n");
+    broker_copy(&s.b, "second.so", broker_path(&s.b, "mosquitto_pep.so"));
+    stage_open(&s);
+    from = stage_client(&s, "from");
+    broker_write(&s.b, "policy.conf", POLICY_FOR("t/+", "\"alice\""));
+    broker_mark(&s.b);
+    broker_reload(&s.b);
+    CU_ASSERT_TRUE(broker_logs(&s.b, RELOADED));
+    CU_ASSERT_TRUE(client_fence(s.to, from));
+    CU_ASSERT_EQUAL(broker_log_count(&s.b, RELOADED), 2);
+    strike();
+}
+
+/* Nor leave the ACLs unloaded, whatever comes of its own files. */
 static void the_acl_file_is_reloaded_too(void)
 {
     set();
@@ -180,6 +198,7 @@ static const unit_test TESTS[] = {
     {"records come and go", records_come_and_go},
     {"a damaged record changes nothing", a_damaged_record_changes_nothing},
     {"an unchanged policy is not swapped", an_unchanged_policy_is_not_swapped},
+    {"a plugin behind is reloaded too", a_plugin_behind_is_reloaded_too},
     {"the acl file is reloaded too", the_acl_file_is_reloaded_too},
 };
 UNIT_MAIN("reload", TESTS)

@@ -5,6 +5,8 @@
 #include "stage.h"
 #include "tests/unit/unit.h"
 
+#include <stdio.h>
+
 static stage s;
 static client *alice;
 
@@ -42,28 +44,60 @@ static bool is_retained(const sealed *e)
     return good;
 }
 
-static void valid_ones_are_kept(void)
+/* With check_retain_source the broker asks the gate again, in the name of the sender, before each delivery. */
+static const char *const SOURCES[] = {"check_retain_source false\n", "check_retain_source true\n"};
+
+static void set_source(size_t i, const char *more)
 {
-    set(CONF_GUARDED);
-    for (int qos = 0; qos <= 2; qos++) {
-        sealed e = reading();
-        CU_ASSERT_TRUE(stage_passes(&s, alice, "t/r", &e, qos, true));
-        CU_ASSERT_TRUE(is_retained(&e));
-    }
-    strike();
+    char conf[1024];
+    snprintf(conf, sizeof(conf), "%s%s%s", CONF_GUARDED, SOURCES[i], more);
+    set(conf);
 }
 
-/* What was accepted stays deliverable however old it gets, also out of the broker's own store. */
+static void valid_ones_are_kept(void)
+{
+    for (size_t i = 0; i < 2; i++) {
+        set_source(i, "");
+        for (int qos = 0; qos <= 2; qos++) {
+            sealed e = reading();
+            CU_ASSERT_TRUE(stage_passes(&s, alice, "t/r", &e, qos, true));
+            CU_ASSERT_TRUE(is_retained(&e));
+            CU_ASSERT_TRUE(is_retained(&e));
+        }
+        strike();
+    }
+}
+
+/* What was accepted stays deliverable, also out of the broker's own store, which keeps no client id to be bound. */
 static void they_survive_a_restart(void)
 {
-    set(CONF_GUARDED "persistence true\npersistence_location @/\n");
+    for (size_t i = 0; i < 2; i++) {
+        set_source(i, "persistence true\npersistence_location @/\n");
+        sealed e = reading();
+        CU_ASSERT_TRUE(stage_passes(&s, alice, "t/r", &e, 1, true));
+        client_close(alice);
+        stage_restart(&s, false);
+        alice = stage_client(&s, "alice");
+        CU_ASSERT_TRUE(client_gets(s.to, "t/r", e.bytes, e.n));
+        CU_ASSERT_TRUE(is_retained(&e));
+        strike();
+    }
+}
+
+/* Looked at again, they are held against the policy of now, and neither counted as replays nor taken for new. */
+static void a_new_policy_reaches_them(void)
+{
+    set_source(1, "");
     sealed e = reading();
     CU_ASSERT_TRUE(stage_passes(&s, alice, "t/r", &e, 1, true));
-    client_close(alice);
-    stage_restart(&s, false);
-    alice = stage_client(&s, "alice");
-    CU_ASSERT_TRUE(client_gets(s.to, "t/r", e.bytes, e.n));
     CU_ASSERT_TRUE(is_retained(&e));
+    broker_write(&s.b, "policy.conf",
+                 "enroll = \"closed\"; topics = ( { filter = \"t/#\"; signers = [ \"bob\" ]; } );\n");
+    broker_reload(&s.b);
+    CU_ASSERT_TRUE(broker_logs(&s.b, "pep: reloaded"));
+    CU_ASSERT_TRUE(is_retained(NULL));
+    CU_ASSERT_TRUE(stage_logged(&s, PEP_SIGNER_NOT_ALLOWED, "alice", "t/r"));
+    CU_ASSERT_FALSE(broker_logged(&s.b, "pep: refused replayed"));
     strike();
 }
 
@@ -141,6 +175,7 @@ static void unprotected_topics_clear_as_ever(void)
 static const unit_test TESTS[] = {
     {"valid ones are kept", valid_ones_are_kept},
     {"they survive a restart", they_survive_a_restart},
+    {"a new policy reaches them", a_new_policy_reaches_them},
     {"wrong ones do not replace them", wrong_ones_do_not_replace_them},
     {"a plain clear is refused", a_plain_clear_is_refused},
     {"a signed clear clears", a_signed_clear_clears},

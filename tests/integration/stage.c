@@ -44,7 +44,7 @@ void stage_strike(stage *s)
     broker_drop(&s->b);
 }
 
-/* The bridge is up once a retained probe has come through it. */
+/* The bridge subscribes in the order of its lines: once the retained probe has come through, all others are there. */
 void stage_set_bridged(stage *s, upstream *u, const char *policy, const char *topics)
 {
     char conf[1024];
@@ -55,7 +55,7 @@ void stage_set_bridged(stage *s, upstream *u, const char *policy, const char *to
     CU_ASSERT_EQUAL(client_publish(u->from, "probe", "up", 2, 1, true), REASON_SUCCESS);
     snprintf(conf, sizeof(conf),
              CONF_GUARDED "connection elsewhere\naddress 127.0.0.1:%d\nlocal_clientid " BRIDGE_CLIENT "\n"
-                          "notifications false\ntopic probe in 2\ntopic " FENCE_TOPIC " in 2\n%s",
+                          "notifications false\ntopic " FENCE_TOPIC " in 2\n%stopic probe in 2\n",
              u->b.port, topics);
     stage_set(s, policy, conf);
     CU_ASSERT_TRUE(client_gets(s->to, "probe", "up", 2));
@@ -94,7 +94,7 @@ bool stage_logged(const stage *s, pep_reason reason, const char *id, const char 
 {
     char text[256];
     snprintf(text, sizeof(text), "pep: refused %s: client %s topic %s", pep_reason_name(reason), id, topic);
-    return broker_logged(&s->b, text);
+    return broker_logs(&s->b, text);
 }
 
 int denial(mqtt_version version, int qos)

@@ -98,6 +98,22 @@ static void a_will_outlives_newer_messages(void)
     stage_strike(&s);
 }
 
+/* Its age is judged by will_max_age alone: a connection lasts longer than a message is on its way. */
+static void a_will_may_be_older_than_a_message(void)
+{
+    stage_set(&s, GUARD_POLICY, CONF_GUARDED);
+    uint64_t ten_minutes_ago = pep_now_us() - 600000000;
+    seal_spec spec = {.from = &s.c.alice, .topic = "t/w", .seq = ten_minutes_ago, .flags = PEP_FLAG_WILL};
+    sealed will = seal(spec);
+    spec.flags = 0;
+    sealed message = seal(spec);
+    CU_ASSERT_TRUE(will_passes(with_will("t/w", &will)));
+    client *alice = stage_client(&s, "alice");
+    CU_ASSERT_TRUE(stage_refuses(&s, alice, "t/w", &message, 1, false, PEP_STALE));
+    client_close(alice);
+    stage_strike(&s);
+}
+
 /* And being sent, it must not hinder what was sealed after it. */
 static void messages_go_on_after_a_will(void)
 {
@@ -181,6 +197,7 @@ static const unit_test TESTS[] = {
     {"valid wills are sent, at every QoS in both versions", valid_wills_are_sent},
     {"every reason in a will", every_reason_in_a_will},
     {"a will outlives newer messages", a_will_outlives_newer_messages},
+    {"a will may be older than a message", a_will_may_be_older_than_a_message},
     {"messages go on after a will", messages_go_on_after_a_will},
     {"a will is sent once", a_will_is_sent_once},
     {"a will is no message", a_will_is_no_message},

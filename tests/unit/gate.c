@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "scratch.h"
 #include "unit.h"
 
 #define NOW 1800000000000000ULL
@@ -25,10 +26,9 @@ static const char rules[] =
 
 /* A gate on real files, and two devices, of which it knows the first. */
 typedef struct {
-    char dir[64];
-    char policy[96];
-    char records[96];
-    char state[96];
+    char policy[300];
+    char records[300];
+    char state[300];
     gate *gate;
     pep_device known;
     pep_device stranger;
@@ -52,7 +52,7 @@ static void save_record(const bench *b, const pep_device *device, const char *na
 {
     uint8_t bytes[PEP_RECORD_BYTES_MAX];
     size_t n;
-    char path[128];
+    char path[400];
     pep_error error;
     CU_ASSERT_EQUAL_FATAL(pep_record_sign(bytes, &n, device, NOW / 1000000 - 1000, NOW / 1000000 + 1000), PEP_OK);
     snprintf(path, sizeof path, "%s/%s.pub", b->records, name);
@@ -72,11 +72,10 @@ static gate *open_gate(const bench *b)
 static void set_up(bench *b)
 {
     memset(b, 0, sizeof *b);
-    strcpy(b->dir, "/tmp/pep-gate-XXXXXX");
-    CU_ASSERT_PTR_NOT_NULL_FATAL(mkdtemp(b->dir));
-    snprintf(b->policy, sizeof b->policy, "%s/policy.conf", b->dir);
-    snprintf(b->records, sizeof b->records, "%s/records", b->dir);
-    snprintf(b->state, sizeof b->state, "%s/state", b->dir);
+    scratch_begin();
+    snprintf(b->policy, sizeof b->policy, "%s/policy.conf", scratch_folder);
+    snprintf(b->records, sizeof b->records, "%s/records", scratch_folder);
+    snprintf(b->state, sizeof b->state, "%s/state", scratch_folder);
     CU_ASSERT_EQUAL_FATAL(mkdir(b->records, 0700), 0);
     CU_ASSERT_EQUAL_FATAL(pep_init(), PEP_OK);
     CU_ASSERT_EQUAL_FATAL(pep_device_new(&b->known, "dev-1"), PEP_OK);
@@ -90,11 +89,9 @@ static void set_up(bench *b)
 
 static void tear_down(bench *b)
 {
-    char command[128];
     gate_close(b->gate);
     pep_epoch_wipe(&b->epoch);
-    snprintf(command, sizeof command, "rm -rf %s", b->dir);
-    CU_ASSERT_EQUAL(system(command), 0);
+    scratch_end();
 }
 
 static pep_message plain_message(const bench *b, const char *topic, uint64_t seq)
@@ -514,7 +511,7 @@ static void test_reload(void)
     CU_ASSERT_EQUAL(publish(&b, &m), PEP_REPLAYED); /* the replay state outlives it */
     CU_ASSERT_EQUAL(gate_counters_of(b.gate)->policies_loaded, 2);
     CU_ASSERT_EQUAL(gate_counters_of(b.gate)->policies_failed, 1);
-    char junk[128];
+    char junk[400];
     snprintf(junk, sizeof junk, "%s/half.pub", b.records);
     write_text(junk, "-----BEGIN PEP RECORD-----\nAAAA");
     CU_ASSERT_EQUAL(gate_reload(b.gate, &error), GATE_RELOAD_FAILED);

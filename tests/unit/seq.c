@@ -8,7 +8,7 @@
 
 #include "scratch.h"
 
-/* The state file (docs/PROTOCOL.md): magic, last, reserved, boot id. */
+/* The state file (envelope/seq.c), numbers big-endian: magic, last, reserved, boot id. */
 enum { AT_LAST = 8, AT_RESERVED = 16, AT_BOOT_ID = 24, FILE_BYTES = 64 };
 
 #define SECOND_US 1000000ULL
