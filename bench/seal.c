@@ -30,9 +30,10 @@ static _Noreturn void die(const char *what)
 /* Returns the envelope's length. */
 static size_t seal_one(bench *b, size_t plain_n)
 {
-    static uint64_t seq = 1;
+    static uint64_t seq;
     size_t n = 0;
-    pep_message m = {.from = &b->device, .epoch = &b->epoch, .seq = seq++, .plain = {b->plain, plain_n}};
+    seq++;
+    pep_message m = {.from = &b->device, .epoch = &b->epoch, .seq = seq, .plain = {b->plain, plain_n}};
     m.topic = (pep_view){(const uint8_t *)TOPIC, strlen(TOPIC)};
     if (pep_seal(b->out, &n, sizeof(b->out), &m) != PEP_OK)
         die("cannot seal");

@@ -58,10 +58,9 @@ static void try_case(const seal_case *k, client *from, int qos)
         CU_ASSERT_TRUE(stage_passes(&s, from, "t/a", &first, qos, false));
     }
     sealed e = k->make(&s.c, "t/a", 0);
-    if (k->reason == PEP_OK)
-        CU_ASSERT_TRUE(stage_passes(&s, from, "t/a", &e, qos, false))
-    else
-        CU_ASSERT_TRUE(stage_refuses(&s, from, "t/a", &e, qos, false, k->reason))
+    bool good = k->reason == PEP_OK ? stage_passes(&s, from, "t/a", &e, qos, false)
+                                    : stage_refuses(&s, from, "t/a", &e, qos, false, k->reason);
+    CU_ASSERT_TRUE(good);
 }
 
 static void every_reason_at_every_qos(void)
