@@ -11,6 +11,16 @@ typedef enum {
     DOOR_STORED   /* a retained message, looked at again before a delivery */
 } gate_door;
 
+/*
+ * Digests of stored messages whose signatures were verified. Without it, whoever subscribes to many retained messages
+ * again and again would have the broker verify each of them each time.
+ */
+#define GATE_VERIFIED_PLACES 65536 /* a power of two; 1 MiB, touched as it is used */
+
+typedef struct {
+    uint8_t digest[PEP_REPLAY_DIGEST_BYTES];
+} gate_verified;
+
 /* What the checks judge by. */
 typedef struct {
     const policy *policy;
@@ -18,6 +28,7 @@ typedef struct {
     pep_replay *replay; /* has a slot for every record */
     uint8_t *work;      /* PEP_WORK_BYTES of the policy's largest envelope */
     size_t work_n;
+    gate_verified *verified; /* GATE_VERIFIED_PLACES */
     gate_counters *counters;
 } gate_rules;
 

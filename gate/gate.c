@@ -32,6 +32,7 @@ struct gate {
     pep_replay *replay;
     uint8_t *work;
     size_t work_n;
+    gate_verified *verified;
     gate_counters counters;
     kept_verdict kept;
     bool clock_warned;
@@ -160,7 +161,8 @@ gate *gate_open(gate_error *error, const gate_config *config)
     rule_set set;
     gate *g = calloc(1, sizeof *g);
     if (g == NULL || pep_init() != PEP_OK || (g->policy_path = strdup(config->policy_path)) == NULL ||
-        (g->records_dir = strdup(config->records_dir)) == NULL) {
+        (g->records_dir = strdup(config->records_dir)) == NULL ||
+        (g->verified = calloc(GATE_VERIFIED_PLACES, sizeof *g->verified)) == NULL) {
         fail(error, "out of memory");
         gate_close(g);
         return NULL;
@@ -182,6 +184,7 @@ void gate_close(gate *g)
     pep_replay_close(g->replay);
     free(g->policy_path);
     free(g->records_dir);
+    free(g->verified);
     free(g);
 }
 
@@ -221,7 +224,7 @@ gate_reload_result gate_reload(gate *g, gate_error *error)
 
 static void start(judgement *j, gate_rules *rules, gate *g, const gate_message *m, gate_door door)
 {
-    *rules = (gate_rules){g->policy, g->records, g->replay, g->work, g->work_n, &g->counters};
+    *rules = (gate_rules){g->policy, g->records, g->replay, g->work, g->work_n, g->verified, &g->counters};
     memset(j, 0, sizeof *j);
     j->rules = rules;
     j->message = m;

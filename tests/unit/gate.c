@@ -450,8 +450,11 @@ static void test_stored(void)
     CU_ASSERT_EQUAL(gate_at_access(b.gate, &m).action, GATE_PASS);
     CU_ASSERT_EQUAL(gate_at_access(b.gate, &m).action, GATE_PASS);
     CU_ASSERT_EQUAL(gate_counters_of(b.gate)->accepted, 1);
+    CU_ASSERT_EQUAL(verifications(&b), 2); /* once as it came, once for all deliveries */
     e.bytes[e.n - 1] ^= 1;
     CU_ASSERT_EQUAL(gate_at_access(b.gate, &m).reason, PEP_BAD_SIGNATURE);
+    CU_ASSERT_EQUAL(gate_at_access(b.gate, &m).reason, PEP_BAD_SIGNATURE);
+    CU_ASSERT_EQUAL(verifications(&b), 4);
     m.payload = (const uint8_t *)"21.5";
     m.payload_n = 4;
     CU_ASSERT_EQUAL(gate_at_access(b.gate, &m).reason, PEP_PLAIN_PAYLOAD);
