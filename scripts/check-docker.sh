@@ -21,6 +21,11 @@ for tool in debootstrap docker-compose ip; do
 done
 unshare --mount --net --pid --fork true 2>/dev/null || cannot_run "no namespaces for mounts, network and processes"
 
+fail() {
+  echo "$1" >&2
+  exit 1
+}
+
 # Mounts that are made from here on are seen by nobody else.
 [ -n "${PEP_OWN_MOUNTS:-}" ] || PEP_OWN_MOUNTS=yes exec unshare --mount "scripts/${0##*/}"
 
@@ -113,7 +118,7 @@ build_image() {
   local instruction rest
   while read -r instruction rest <&4; do
     printf '%s %s\n' "$instruction" "$rest" | cut -c 1-100
-    carry_out "$instruction" "$rest" || exit 1
+    carry_out "$instruction" "$rest" || fail "this step failed"
   done 4< <(instructions)
 }
 
@@ -184,10 +189,10 @@ run_services() {
   while IFS='|' read -r name as volumes words <&4; do
     echo "--- $name"
     if [ -n "$words" ]; then
-      unshare --mount bash -euc 'run_service "$@"' - "$as" "$volumes" "$words" || exit 1
+      unshare --mount bash -euc 'run_service "$@"' - "$as" "$volumes" "$words" || fail "$name failed"
     else
       unshare --mount bash -euc 'run_service "$@"' - "$as" "$volumes" '' &
-      healthy || exit 1
+      healthy || fail "$name does not become healthy"
       echo "healthy"
     fi
   done 4< <(services)
@@ -196,6 +201,6 @@ run_services() {
 make_base
 build_image
 export root user health command work
-export -f inside services mount_volume run_service healthy run_services
+export -f inside services mount_volume run_service fail healthy run_services
 unshare --net --pid --fork --kill-child bash -euo pipefail -c run_services # the broker ends with it
 echo "The image is built by its own steps, and its services tell the story."
