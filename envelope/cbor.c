@@ -156,7 +156,7 @@ static size_t head_bytes(uint64_t value)
 
 pep_reader pep_reader_of(pep_view bytes)
 {
-    return (pep_reader){bytes.p, bytes.p == NULL ? NULL : bytes.p + bytes.n};
+    return (pep_reader){.p = bytes.p, .end = bytes.p == NULL ? NULL : bytes.p + bytes.n};
 }
 
 bool pep_read_end(const pep_reader *r)
@@ -177,8 +177,9 @@ static bool read_small_tag(pep_reader *r, pep_item *out)
 bool pep_read(pep_reader *r, pep_item *out)
 {
     *out = (pep_item){.type = ITEM_NONE};
-    if (r->p == r->end)
+    if (r->p == r->end || r->items == PEP_ITEMS_MAX)
         return false;
+    r->items++;
     if (read_small_tag(r, out))
         return true;
     struct cbor_decoder_result result = cbor_stream_decode(r->p, (size_t)(r->end - r->p), &callbacks, out);

@@ -27,10 +27,14 @@ typedef struct {
     pep_view string;
 } pep_item;
 
+#define PEP_ITEMS_MAX                                                                                                  \
+    1000 /* in one encoding, so that a large envelope of tiny items costs a gate no more than a small one */
+
 /* What is left to read. */
 typedef struct {
     const uint8_t *p;
     const uint8_t *end;
+    unsigned items; /* that were read */
 } pep_reader;
 
 pep_reader pep_reader_of(pep_view bytes);

@@ -47,6 +47,7 @@ static const struct {
     {PEP_CANNOT_WRITE, "cannot-write", "it cannot be written"},
     {PEP_LOCKED, "locked", "another process is using it"},
     {PEP_SEQ_AHEAD, "seq-ahead", "the clock was ahead once; this device needs a new signing key"},
+    {PEP_SEQ_MIXED, "seq-mixed", "this signing key numbers the other way: by time, or by counting"},
     {PEP_NO_MEMORY, "no-memory", "out of memory"},
 };
 

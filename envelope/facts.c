@@ -50,7 +50,7 @@ bool pep_facts_next(pep_fact *out, size_t *at, pep_view facts)
     *out = (pep_fact){0};
     if (*at >= facts.n)
         return false;
-    pep_reader r = {facts.p + *at, facts.p + facts.n};
+    pep_reader r = {.p = facts.p + *at, .end = facts.p + facts.n};
     pep_map map = {.left = 1};
     if (*at == 0 && !pep_map_begin(&r, &map))
         return false;
@@ -93,7 +93,7 @@ pep_reason pep_facts_encode(uint8_t *out, size_t *out_n, const pep_fact *facts, 
     pep_write_map(&w, count);
     for (size_t i = 0; i < count; i++)
         write_fact(&w, &sorted[i]);
-    pep_reader r = {out, out + w.n};
+    pep_reader r = {.p = out, .end = out + w.n};
     pep_view whole;
     if (w.full || !parse_facts(&r, &whole)) /* reading it back finds keys twice and text that is none */
         return PEP_BAD_ARGUMENT;

@@ -54,6 +54,7 @@ struct pep_replay {
     replay_head *map; /* then the slots */
     size_t slots;     /* in the file */
     size_t used;
+    bool is_new;
     index_entry *index;
 };
 
@@ -88,6 +89,8 @@ static bool map_slots(pep_replay *replay, size_t slots)
     size_t bytes = file_bytes(slots);
     int failed = posix_fallocate(replay->fd, 0, (off_t)bytes);
     if (failed != 0) {
+        if (replay->map != NULL) /* some file systems keep the part that had room */
+            (void)!ftruncate(replay->fd, (off_t)file_bytes(replay->slots));
         errno = failed;
         return false;
     }
@@ -122,7 +125,8 @@ static bool write_head(int fd)
 static pep_reason load_slots(pep_replay *replay, pep_error *error, const char *path)
 {
     static const uint8_t free_key[PEP_KID_BYTES];
-    if (is_blank(replay->map) && !write_head(replay->fd))
+    replay->is_new = is_blank(replay->map);
+    if (replay->is_new && !write_head(replay->fd))
         return pep_fail_errno(error, PEP_CANNOT_WRITE, "write", path);
     if (!head_valid(replay->map))
         return pep_fail(error, PEP_BAD_FILE, "%s is not a replay state of this version and machine", path);
@@ -140,8 +144,9 @@ static pep_reason open_map(pep_replay *replay, pep_error *error, const char *pat
                                     : pep_fail_errno(error, PEP_CANNOT_WRITE, "lock", path);
     if (fstat(replay->fd, &st) != 0)
         return pep_fail_errno(error, PEP_CANNOT_READ, "read", path);
-    if (st.st_size % PEP_REPLAY_SLOT_BYTES != 0)
-        return pep_fail(error, PEP_BAD_FILE, "%s is damaged: its size is not a whole number of slots", path);
+    if (st.st_size > 0 && st.st_size < PEP_REPLAY_SLOT_BYTES)
+        return pep_fail(error, PEP_BAD_FILE, "%s is damaged: it is shorter than its head", path);
+    /* A part of a slot at the end was never used: the disk was full when the file grew. */
     size_t slots = st.st_size == 0 ? 0 : (size_t)st.st_size / PEP_REPLAY_SLOT_BYTES - 1;
     if (!map_slots(replay, slots > 0 ? slots : GROW_SLOTS))
         return pep_fail_errno(error, PEP_CANNOT_WRITE, "take room for", path);
@@ -182,6 +187,11 @@ void pep_replay_close(pep_replay *replay)
     if (replay->fd >= 0)
         close(replay->fd);
     free(replay);
+}
+
+bool pep_replay_is_new(const pep_replay *replay)
+{
+    return replay->is_new;
 }
 
 void pep_replay_sync(pep_replay *replay)

@@ -17,16 +17,21 @@ static pep_mode mode_of(const pep_message *m)
     return m->epoch != NULL ? PEP_MODE_EPOCH : PEP_MODE_SIGNED;
 }
 
+/* Exactly one mode, and stated: a recipient that was not found must not mean that everyone may read it. */
+static bool mode_valid(const pep_message *m)
+{
+    bool signed_only = (m->flags & (PEP_FLAG_SIGNED_ONLY | PEP_FLAG_CLEAR)) != 0;
+    return (m->to != NULL ? 1 : 0) + (m->epoch != NULL ? 1 : 0) + (signed_only ? 1 : 0) == 1;
+}
+
 static bool fields_valid(const pep_message *m)
 {
-    const unsigned may = PEP_FLAG_WILL | PEP_FLAG_CLEAR | PEP_FLAG_COUNTER;
     bool clear = (m->flags & PEP_FLAG_CLEAR) != 0;
     bool topic = pep_topic_valid((const char *)m->topic.p, m->topic.n) && m->topic.p[0] != '$';
     bool seq = m->seq >= 1 && m->seq <= PEP_SEQ_MAX;
-    bool flags = (m->flags & ~may) == 0;
-    bool one_mode = m->to == NULL || m->epoch == NULL;
-    bool bare = m->plain.n == 0 && m->meta == NULL && mode_of(m) == PEP_MODE_SIGNED && (m->flags & PEP_FLAG_WILL) == 0;
-    return m->from != NULL && topic && seq && flags && one_mode && (!clear || bare);
+    bool flags = m->flags <= 15;
+    bool bare = m->plain.n == 0 && m->meta == NULL && (m->flags & PEP_FLAG_WILL) == 0;
+    return m->from != NULL && topic && seq && flags && mode_valid(m) && (!clear || bare);
 }
 
 static bool facts_valid(pep_view facts)

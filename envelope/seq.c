@@ -27,7 +27,9 @@ typedef struct {
     char magic[8];
     uint64_t last;
     uint64_t reserved;
-    char boot_id[40]; /* of the boot in which `last` was written */
+    char boot_id[BOOT_ID_BYTES]; /* of the boot in which `last` was written */
+    uint8_t form;                /* FORM_*: a key uses one */
+    uint8_t spare[3];
 } seq_file;
 _Static_assert(sizeof(seq_file) == 64, "the state file has no padding");
 
@@ -125,24 +127,37 @@ static uint64_t last_used(const pep_seq *seq, const seq_file *f)
     return same_boot || last > reserved ? last : reserved;
 }
 
-static pep_reason allocate(pep_seq *seq, uint64_t *out, uint64_t at_least, uint64_t at_most, uint64_t ahead)
+/* How a key numbers its messages. */
+enum { FORM_NONE, FORM_TIME, FORM_COUNTER };
+
+typedef struct {
+    uint8_t form;
+    uint64_t at_least;
+    uint64_t at_most;
+    uint64_t ahead; /* how far to reserve */
+} numbering;
+
+static pep_reason allocate(pep_seq *seq, uint64_t *out, const numbering *how)
 {
     seq_file f;
     file_state state = read_file(&f, seq->fd);
     if (state == FILE_UNREADABLE || state == FILE_DAMAGED)
         return PEP_BAD_FILE;
+    if (f.form != FORM_NONE && f.form != how->form)
+        return PEP_SEQ_MIXED;
     uint64_t next = last_used(seq, &f) + 1;
-    if (next < at_least)
-        next = at_least;
-    if (next > at_most || next > PEP_SEQ_MAX)
+    if (next < how->at_least)
+        next = how->at_least;
+    if (next > how->at_most || next > PEP_SEQ_MAX)
         return PEP_SEQ_AHEAD;
     bool reserve = next > be64toh(f.reserved);
     memcpy(f.magic, MAGIC, sizeof f.magic);
     const seq_file before = f;
     memcpy(f.boot_id, seq->boot_id, BOOT_ID_BYTES);
+    f.form = how->form;
     f.last = htobe64(next);
     if (reserve)
-        f.reserved = htobe64(next + ahead);
+        f.reserved = htobe64(next + how->ahead);
     if (pwrite(seq->fd, &f, sizeof f, 0) != sizeof f)
         return PEP_CANNOT_WRITE;
     if (reserve && fdatasync(seq->fd) != 0) { /* not on disk: nobody may take it for reserved */
@@ -153,12 +168,12 @@ static pep_reason allocate(pep_seq *seq, uint64_t *out, uint64_t at_least, uint6
     return PEP_OK;
 }
 
-static pep_reason locked_allocate(pep_seq *seq, uint64_t *out, uint64_t at_least, uint64_t at_most, uint64_t ahead)
+static pep_reason locked_allocate(pep_seq *seq, uint64_t *out, const numbering *how)
 {
     *out = 0;
     if (!lock(seq->fd))
         return PEP_CANNOT_WRITE;
-    pep_reason reason = allocate(seq, out, at_least, at_most, ahead);
+    pep_reason reason = allocate(seq, out, how);
     flock(seq->fd, LOCK_UN);
     return reason;
 }
@@ -166,10 +181,12 @@ static pep_reason locked_allocate(pep_seq *seq, uint64_t *out, uint64_t at_least
 pep_reason pep_seq_next(pep_seq *seq, uint64_t *out)
 {
     uint64_t now = pep_now_us();
-    return locked_allocate(seq, out, now, now + PEP_MAX_SKEW_US, RESERVE_US);
+    const numbering by_time = {FORM_TIME, now, now + PEP_MAX_SKEW_US, RESERVE_US};
+    return locked_allocate(seq, out, &by_time);
 }
 
 pep_reason pep_seq_next_counter(pep_seq *seq, uint64_t *out)
 {
-    return locked_allocate(seq, out, 1, PEP_SEQ_MAX, RESERVE_COUNTERS);
+    static const numbering by_count = {FORM_COUNTER, 1, PEP_SEQ_MAX, RESERVE_COUNTERS};
+    return locked_allocate(seq, out, &by_count);
 }

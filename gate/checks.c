@@ -14,12 +14,24 @@ static bool is_clear(const judgement *j)
     return (j->envelope.flags & PEP_FLAG_CLEAR) != 0;
 }
 
-/* Written by a client or bridge: whatever stands in $PEP/ comes from this plugin alone. */
+static bool is_below(const char *topic, const char *root)
+{
+    size_t n = strlen(root);
+    return strncmp(topic, root, n) == 0 && (topic[n] == '/' || topic[n] == 0);
+}
+
+/*
+ * What nobody writes but this plugin. Mosquitto keeps clients out of $share and $SYS, but not bridges; and what a
+ * bridge writes to $share/NAME/TOPIC lands in TOPIC's retained message.
+ */
 static pep_reason check_reserved(judgement *j)
 {
+    static const char *const roots[] = {"$PEP", "$share", "$SYS/broker/pep"};
     const char *topic = j->message->topic;
-    bool reserved = strncmp(topic, "$PEP", 4) == 0 && (topic[4] == '/' || topic[4] == 0);
-    return reserved && j->door != DOOR_STORED ? PEP_RESERVED_TOPIC : PEP_OK;
+    for (size_t i = 0; topic[0] == '$' && j->door != DOOR_STORED && i < sizeof roots / sizeof roots[0]; i++)
+        if (is_below(topic, roots[i]))
+            return PEP_RESERVED_TOPIC;
+    return PEP_OK;
 }
 
 static pep_reason check_size(judgement *j)
@@ -106,34 +118,59 @@ static pep_reason check_record(judgement *j)
     return j->envelope.facts.n > 0 && !j->rule->record ? PEP_RECORD_DENIED : PEP_OK;
 }
 
-static void update_part(crypto_generichash_state *state, const void *p, size_t n)
+static pep_reason check_expiry(judgement *j)
 {
-    uint64_t length = n;
-    crypto_generichash_update(state, (const uint8_t *)&length, sizeof length);
-    crypto_generichash_update(state, p, n);
+    return j->envelope.exp_s > 0 && j->now_us / 1000000 > j->envelope.exp_s ? PEP_EXPIRED : PEP_OK;
 }
 
-/* Binds the client's id into the digest, so that one comparison asks for the same bytes from the same client. */
+static void update_text(crypto_generichash_state *state, const char *text)
+{
+    if (text != NULL) /* its NUL counted in: where one text ends and the next begins */
+        crypto_generichash_update(state, (const uint8_t *)text, strlen(text) + 1);
+    else
+        crypto_generichash_update(state, (const uint8_t *)"\x01", 2);
+}
+
+/* Will these bytes be seen again: sent once more, held back between the halves of QoS 2, or retained? */
+static bool needs_digest(const judgement *j)
+{
+    return j->message->qos > 0 || j->message->retain || j->door == DOOR_STORED;
+}
+
 static void compute_digest(judgement *j)
 {
-    const char *client = j->message->client_id == NULL ? "" : j->message->client_id;
-    crypto_generichash_state state;
-    crypto_generichash_init(&state, NULL, 0, sizeof j->digest);
-    update_part(&state, client, strlen(client));
-    update_part(&state, j->envelope.protected_bytes.p, j->envelope.protected_bytes.n);
-    update_part(&state, j->envelope.payload.p, j->envelope.payload.n);
-    crypto_generichash_update(&state, j->envelope.signature, PEP_SIGNATURE_BYTES);
-    crypto_generichash_final(&state, j->digest, sizeof j->digest);
+    crypto_generichash(j->digest, sizeof j->digest, j->message->payload, j->message->payload_n, NULL, 0);
 }
 
-/* QoS 1 and 2 send again what was not acknowledged: the broker shows that to us before it removes duplicates. */
+/*
+ * Everything that must be the same for a message to be the same message sent once more: all of its bytes, also those
+ * that nobody signs, who sends it, and that it is retained.
+ */
+static void compute_redelivery(judgement *j)
+{
+    const uint8_t retain = j->message->retain ? 1 : 0;
+    crypto_generichash_state state;
+    crypto_generichash_init(&state, NULL, 0, sizeof j->redelivery);
+    crypto_generichash_update(&state, j->digest, sizeof j->digest);
+    crypto_generichash_update(&state, &retain, 1);
+    update_text(&state, j->message->client_id);
+    update_text(&state, j->message->username);
+    crypto_generichash_final(&state, j->redelivery, sizeof j->redelivery);
+}
+
+/*
+ * QoS 1 and 2 send again what was not acknowledged: the broker shows that to us before it removes duplicates. It was
+ * judged when it first came; since then it may have become old, but not more than its sender allowed.
+ */
 static pep_reason check_redelivery(judgement *j)
 {
+    if (needs_digest(j))
+        compute_digest(j);
     if (j->message->qos == 0 || j->door == DOOR_STORED || is_will(j))
         return PEP_OK;
-    compute_digest(j);
-    j->redelivered = pep_replay_is_redelivery(j->rules->replay, j->slot, j->envelope.seq, j->digest);
-    return PEP_OK;
+    compute_redelivery(j);
+    j->redelivered = pep_replay_is_redelivery(j->rules->replay, j->slot, j->envelope.seq, j->redelivery);
+    return j->redelivered ? check_expiry(j) : PEP_OK;
 }
 
 static pep_reason check_future(judgement *j)
@@ -151,11 +188,6 @@ static pep_reason check_age(judgement *j)
     if ((j->envelope.flags & PEP_FLAG_COUNTER) != 0)
         return PEP_NO_CLOCK;
     return j->envelope.seq < j->now_us && j->now_us - j->envelope.seq > max_age ? PEP_STALE : PEP_OK;
-}
-
-static pep_reason check_expiry(judgement *j)
-{
-    return j->envelope.exp_s > 0 && j->now_us / 1000000 > j->envelope.exp_s ? PEP_EXPIRED : PEP_OK;
 }
 
 static pep_seen seen_kind(const judgement *j)
@@ -177,7 +209,7 @@ static uint64_t monotonic_us(void)
     return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
 }
 
-/* Where the digest of a stored message belongs; a later one may have taken its place. */
+/* Where a digest belongs; a later one may have taken its place. */
 static gate_verified *verified_place(const judgement *j)
 {
     uint64_t number;
@@ -185,12 +217,9 @@ static gate_verified *verified_place(const judgement *j)
     return &j->rules->verified[number % GATE_VERIFIED_PLACES];
 }
 
-static bool verified_before(judgement *j)
+static bool verified_before(const judgement *j)
 {
-    if (j->door != DOOR_STORED)
-        return false;
-    compute_digest(j);
-    return memcmp(verified_place(j)->digest, j->digest, sizeof j->digest) == 0;
+    return j->door == DOOR_STORED && memcmp(verified_place(j)->digest, j->digest, sizeof j->digest) == 0;
 }
 
 static pep_reason check_signature(judgement *j)
@@ -206,7 +235,7 @@ static pep_reason check_signature(judgement *j)
     c->verify_us_max = took > c->verify_us_max ? took : c->verify_us_max;
     if (reason != PEP_OK)
         return PEP_BAD_SIGNATURE;
-    if (j->door == DOOR_STORED)
+    if (needs_digest(j))
         memcpy(verified_place(j)->digest, j->digest, sizeof j->digest);
     return PEP_OK;
 }
@@ -215,7 +244,7 @@ static void commit(const judgement *j)
 {
     if (j->door == DOOR_STORED)
         return;
-    pep_replay_commit(j->rules->replay, j->slot, seen_kind(j), j->envelope.seq, j->digest);
+    pep_replay_commit(j->rules->replay, j->slot, seen_kind(j), j->envelope.seq, j->redelivery);
     if ((j->envelope.flags & PEP_FLAG_COUNTER) == 0)
         pep_replay_note_time(j->rules->replay, j->envelope.seq);
 }
@@ -242,6 +271,8 @@ pep_reason gate_judge(judgement *j)
     pep_reason reason = check_reserved(j);
     if (reason != PEP_OK)
         return reason;
+    if (j->door == DOOR_STORED && j->message->payload_n == 0)
+        return PEP_OK; /* what a clear was turned into: no other empty payload got in */
     j->topic_n = strlen(j->message->topic);
     j->rule = policy_match(j->rules->policy, j->message->topic, j->topic_n);
     if (j->rule == NULL)

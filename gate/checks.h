@@ -8,12 +8,12 @@
 typedef enum {
     DOOR_ACCESS,  /* the access check: an ordinary publish or a will, which look alike here */
     DOOR_MESSAGE, /* about to be stored and delivered: never a will of this broker's own clients */
-    DOOR_STORED   /* a retained message, looked at again before a delivery */
+    DOOR_STORED   /* let in earlier, and looked at again before a delivery */
 } gate_door;
 
 /*
- * Digests of stored messages whose signatures were verified. Without it, whoever subscribes to many retained messages
- * again and again would have the broker verify each of them each time.
+ * Digests of messages that can be looked at again and whose signatures were verified. Without them, whoever subscribes
+ * to many retained messages again and again would have the broker verify each of them each time.
  */
 #define GATE_VERIFIED_PLACES 65536 /* a power of two; 1 MiB, touched as it is used */
 
@@ -43,8 +43,9 @@ typedef struct {
     const pep_record *signer;
     size_t slot;
     uint64_t now_us;
-    uint8_t digest[PEP_REPLAY_DIGEST_BYTES]; /* zeros at QoS 0, where nothing is redelivered */
-    bool redelivered;                        /* known already, and nothing more to check */
+    uint8_t digest[PEP_REPLAY_DIGEST_BYTES];     /* of the envelope's bytes; only where needs_digest() */
+    uint8_t redelivery[PEP_REPLAY_DIGEST_BYTES]; /* of them and their sender; zeros at QoS 0: nothing is redelivered */
+    bool redelivered;                            /* known already, and nothing more to check */
 } judgement;
 
 /* Runs the checks and commits the seq of what is accepted. PEP_OK with j->rule == NULL: the topic is not protected. */

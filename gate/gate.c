@@ -24,6 +24,15 @@ typedef struct {
     char topic_text[PEP_TOPIC_MAX + 1];
 } kept_verdict;
 
+/* A verdict between the deliveries of one message to many subscribers. */
+typedef struct {
+    bool live;
+    const char *topic;
+    const void *payload;
+    size_t payload_n;
+    gate_verdict verdict;
+} delivery_verdict;
+
 struct gate {
     char *policy_path;
     char *records_dir;
@@ -35,6 +44,8 @@ struct gate {
     gate_verified *verified;
     gate_counters counters;
     kept_verdict kept;
+    delivery_verdict delivery;
+    bool access_told;
     bool clock_warned;
 };
 
@@ -232,22 +243,24 @@ static void start(judgement *j, gate_rules *rules, gate *g, const gate_message *
 }
 
 /* Reserved topics have no rule, and are refused whatever the mode of any rule. */
-static gate_verdict refuse(gate *g, pep_reason reason, const policy_rule *rule)
+static gate_verdict refuse(gate *g, gate_door door, pep_reason reason, const policy_rule *rule, const char *signer)
 {
     if (rule != NULL && rule->mode == POLICY_OBSERVE) {
-        g->counters.observed[reason]++;
-        return (gate_verdict){GATE_PASS, reason, rule, true};
+        bool news = door != DOOR_STORED; /* observed when it came in */
+        g->counters.observed[reason] += news ? 1 : 0;
+        return (gate_verdict){GATE_PASS, reason, rule, news, signer};
     }
     g->counters.refused[reason]++;
-    return (gate_verdict){GATE_REFUSE, reason, rule, true};
+    return (gate_verdict){GATE_REFUSE, reason, rule, true, signer};
 }
 
 static gate_verdict verdict_of(gate *g, const judgement *j, pep_reason reason)
 {
+    const char *signer = j->signer == NULL ? NULL : j->signer->id;
     if (reason != PEP_OK)
-        return refuse(g, reason, j->rule);
+        return refuse(g, j->door, reason, j->rule, signer);
     bool clear = j->rule != NULL && (j->envelope.flags & PEP_FLAG_CLEAR) != 0;
-    return (gate_verdict){clear ? GATE_CLEAR : GATE_PASS, PEP_OK, j->rule, true};
+    return (gate_verdict){clear ? GATE_CLEAR : GATE_PASS, PEP_OK, j->rule, true, signer};
 }
 
 /* Counts what was really accepted: at delivery, so that what an ACL denied in between is not in it. */
@@ -265,6 +278,7 @@ void gate_forget(gate *g)
     if (k->live && (k->flags & PEP_FLAG_WILL) != 0) /* no delivery came: it was a will */
         count_accepted(g, &k->verdict, false);
     k->live = false;
+    g->delivery.live = false;
 }
 
 static void keep(gate *g, const gate_message *m, const judgement *j, gate_verdict verdict)
@@ -313,7 +327,7 @@ static gate_verdict use_kept(gate *g, const gate_message *m)
     start(&j, &rules, g, m, DOOR_MESSAGE);
     j.envelope.flags = k->flags;
     pep_reason reason = gate_check_flags(&j); /* only now is it known that it is no will */
-    return reason == PEP_OK ? k->verdict : refuse(g, reason, k->verdict.rule);
+    return reason == PEP_OK ? k->verdict : refuse(g, DOOR_MESSAGE, reason, k->verdict.rule, k->verdict.signer);
 }
 
 gate_verdict gate_at_message(gate *g, const gate_message *m)
@@ -326,6 +340,8 @@ gate_verdict gate_at_message(gate *g, const gate_message *m)
     } else {
         judgement j;
         gate_rules rules;
+        g->counters.access_skipped += m->bridge ? 0 : 1;
+        g->delivery.live = false;
         start(&j, &rules, g, m, DOOR_MESSAGE);
         pep_reason reason = gate_judge(&j);
         verdict = verdict_of(g, &j, reason);
@@ -335,7 +351,34 @@ gate_verdict gate_at_message(gate *g, const gate_message *m)
     return verdict;
 }
 
+gate_verdict gate_at_delivery(gate *g, const gate_message *m)
+{
+    delivery_verdict *d = &g->delivery;
+    if (d->live && d->topic == m->topic && d->payload == m->payload && d->payload_n == m->payload_n) {
+        d->verdict.news = false;
+        return d->verdict;
+    }
+    judgement j;
+    gate_rules rules;
+    start(&j, &rules, g, m, DOOR_STORED);
+    pep_reason reason = gate_judge(&j);
+    *d = (delivery_verdict){true, m->topic, m->payload, m->payload_n, verdict_of(g, &j, reason)};
+    return d->verdict;
+}
+
 /* ---- the rest ---- */
+
+bool gate_access_was_skipped(gate *g)
+{
+    bool first = g->counters.access_skipped > 0 && !g->access_told;
+    g->access_told = g->access_told || first;
+    return first;
+}
+
+bool gate_state_is_new(const gate *g)
+{
+    return pep_replay_is_new(g->replay);
+}
 
 void gate_sync(gate *g)
 {

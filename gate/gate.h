@@ -27,7 +27,7 @@ typedef struct {
     const char *client_id; /* may be NULL */
     const char *username;  /* may be NULL */
     bool bridge;           /* comes in through a bridge that this broker runs */
-    bool stored;           /* a retained message that the broker looks at again before a delivery, not a new one */
+    bool stored;           /* accepted or stored earlier: about to be delivered, or looked at again before that */
     const char *topic;     /* as the broker has it, prefixes included */
     const uint8_t *payload;
     size_t payload_n;
@@ -47,6 +47,7 @@ typedef struct {
     pep_reason reason;       /* PEP_OK: accepted, or not ours */
     const policy_rule *rule; /* NULL: the topic is not protected */
     bool news;               /* false: the same verdict was given for this message before */
+    const char *signer;      /* its id where it is known, for people; valid until the next call */
 } gate_verdict;
 
 /* What was counted since the gate was opened. */
@@ -58,6 +59,7 @@ typedef struct {
     uint64_t verifications;                   /* signatures verified */
     uint64_t verify_us_sum;
     uint64_t verify_us_max;
+    uint64_t access_skipped;  /* publishes that were never shown at the access check: another plugin answers first */
     uint64_t policies_loaded; /* the first one included */
     uint64_t policies_failed;
 } gate_counters;
@@ -80,7 +82,14 @@ gate_verdict gate_at_access(gate *g, const gate_message *m);
 /* The verdict at delivery: the kept one, or, for bridges and where no access check came before, made here. */
 gate_verdict gate_at_message(gate *g, const gate_message *m);
 
-/* Drops the kept verdict (on a tick and on a disconnect). */
+/*
+ * The verdict before a delivery of what was stored meanwhile: retained messages, and those of QoS 2, which a client may
+ * hold back between its two halves for as long as it likes. Checks what the message is, not its age, and commits
+ * nothing. The verdict is kept for the further deliveries of the same message.
+ */
+gate_verdict gate_at_delivery(gate *g, const gate_message *m);
+
+/* Drops the kept verdicts (on a tick and on a disconnect). */
 void gate_forget(gate *g);
 
 /* Starts writing the replay state to the disk; call it every few seconds. */
@@ -89,6 +98,12 @@ void gate_sync(gate *g);
 const gate_counters *gate_counters_of(const gate *g);
 const policy *gate_policy(const gate *g);
 size_t gate_record_count(const gate *g);
+
+/* True once where a publish was not shown at the access check: wills are then not shown either. */
+bool gate_access_was_skipped(gate *g);
+
+/* True where the replay state was made anew at the start. */
+bool gate_state_is_new(const gate *g);
 
 /* True once where the clock is earlier than the newest message that was accepted. */
 bool gate_clock_went_back(gate *g, uint64_t now_us);

@@ -32,17 +32,18 @@ static int on_acl_check(int event, void *event_data, void *userdata)
     const struct mosquitto_evt_acl_check *e = event_data;
     plugin *p = userdata;
     (void)event;
-    if (e->access != MOSQ_ACL_WRITE)
+    bool delivery = e->access == MOSQ_ACL_READ && (e->retain || e->qos == 2);
+    if (e->access != MOSQ_ACL_WRITE && !delivery)
         return not_ours();
     gate_message m = message_of(e->client);
-    m.stored = is_phantom(e->client);
+    m.stored = delivery || is_phantom(e->client);
     m.topic = e->topic;
     m.payload = e->payload;
     m.payload_n = e->payloadlen;
     m.qos = e->qos;
     m.retain = e->retain;
-    gate_verdict verdict = gate_at_access(p->gate, &m);
-    if (verdict.reason != PEP_OK)
+    gate_verdict verdict = delivery ? gate_at_delivery(p->gate, &m) : gate_at_access(p->gate, &m);
+    if (verdict.reason != PEP_OK && verdict.news)
         report_refusal(&p->report, &m, &verdict);
     return verdict.action == GATE_REFUSE ? MOSQ_ERR_ACL_DENIED : not_ours();
 }
@@ -101,8 +102,9 @@ static int on_reload(int event, void *event_data, void *userdata)
     (void)event_data;
     switch (gate_reload(p->gate, &error)) {
     case GATE_RELOADED:
-        mosquitto_log_printf(MOSQ_LOG_NOTICE, "pep: reloaded: %zu rules, %zu records",
+        mosquitto_log_printf(MOSQ_LOG_NOTICE, "pep: reloaded, rules: %zu, records: %zu",
                              policy_rule_count(gate_policy(p->gate)), gate_record_count(p->gate));
+        report_unprotected(p->gate);
         break;
     case GATE_UNCHANGED:
         mosquitto_log_printf(MOSQ_LOG_NOTICE, "pep: reload: nothing changed");

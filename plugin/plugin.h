@@ -21,9 +21,14 @@ bool options_parse(plugin_options *out, gate_error *error, const struct mosquitt
 
 #define REPORT_CLIENTS      16
 #define REPORT_CLIENT_BYTES 64
+#define REPORT_TOPIC_BYTES  128
 
+/* One client, and what was refused of it last. */
 typedef struct {
     char id[REPORT_CLIENT_BYTES];
+    char username[REPORT_CLIENT_BYTES];
+    char signer[REPORT_CLIENT_BYTES + 1];
+    char topic[REPORT_TOPIC_BYTES];
     uint64_t refused;
 } report_client;
 
@@ -42,6 +47,9 @@ void report_refusal(report *r, const gate_message *m, const gate_verdict *verdic
 
 /* Called on each tick: counters, at most once a second; a warning, at most once a minute; the state, every 5 s. */
 void report_tick(report *r, gate *g);
+
+/* A warning where the rules or the records are such that nothing is protected, or nobody can speak. */
+void report_unprotected(const gate *g);
 
 /* The line at the start. */
 void report_start(const gate *g, const plugin_options *options);

@@ -40,39 +40,42 @@ static void printable(char *out, size_t cap, const char *text)
 /* ---- refusals ---- */
 
 /*
- * Counts the client among those refused most. One that is not in the full table takes the place of the least and
+ * The client's place among those refused most. One that is not in the full table takes the place of the least and
  * inherits its count (the space-saving algorithm): whoever really is the worst ends up in it.
  */
-static void note_client(report *r, const char *id)
+static report_client *client_place(report *r, const char *id)
 {
     report_client *least = &r->clients[0];
     char name[REPORT_CLIENT_BYTES];
     printable(name, sizeof name, id);
     for (size_t i = 0; i < REPORT_CLIENTS; i++) {
         report_client *c = &r->clients[i];
-        if (c->refused > 0 && strcmp(c->id, name) == 0) {
-            c->refused++;
-            return;
-        }
+        if (c->refused > 0 && strcmp(c->id, name) == 0)
+            return c;
         if (c->refused < least->refused)
             least = c;
     }
     memcpy(least->id, name, sizeof name);
-    least->refused++;
+    return least;
+}
+
+static const char *text_or_dash(const char *text)
+{
+    return text == NULL || text[0] == 0 ? "-" : text;
 }
 
 void report_refusal(report *r, const gate_message *m, const gate_verdict *verdict)
 {
-    char client[REPORT_CLIENT_BYTES];
-    char topic[512];
-    const char *id = m->client_id == NULL ? "" : m->client_id;
-    if (!m->stored)
-        note_client(r, id);
-    printable(client, sizeof client, id);
-    printable(topic, sizeof topic, m->topic);
-    mosquitto_log_printf(MOSQ_LOG_DEBUG, "pep: %s %s: client %s topic %s",
+    report_client one;
+    report_client *c = m->stored ? &one : client_place(r, text_or_dash(m->client_id)); /* stored: it only receives */
+    c->refused++;
+    printable(c->id, sizeof c->id, text_or_dash(m->client_id));
+    printable(c->username, sizeof c->username, text_or_dash(m->username));
+    printable(c->signer, sizeof c->signer, text_or_dash(verdict->signer));
+    printable(c->topic, sizeof c->topic, m->topic);
+    mosquitto_log_printf(MOSQ_LOG_DEBUG, "pep: %s %s: client %s topic %s user %s signer %s",
                          verdict->action == GATE_REFUSE ? "refused" : "observed", pep_reason_name(verdict->reason),
-                         client, topic);
+                         c->id, c->topic, c->username, c->signer);
 }
 
 static uint64_t sum(const uint64_t counts[REASONS])
@@ -117,7 +120,8 @@ static void warn(report *r, const gate_counters *now, uint64_t now_ms)
     n = append_counts(line, n, n == 0 ? "would refuse " : "; would refuse ", now->observed, r->warned.observed);
     const report_client *most = worst(r);
     if (most->refused > 0 && n < LINE_BYTES)
-        snprintf(line + n, LINE_BYTES - n, "; most by client %s", most->id);
+        snprintf(line + n, LINE_BYTES - n, "; most by client %s, last: topic %s user %s signer %s", most->id,
+                 most->topic, most->username, most->signer);
     mosquitto_log_printf(MOSQ_LOG_WARNING, "pep: %s", line);
     r->warned = *now;
     memset(r->clients, 0, sizeof r->clients);
@@ -157,6 +161,7 @@ static void publish_counters(report *r, const gate_counters *now)
     publish_change(r, "verifications/count", "", now->verifications, before->verifications);
     publish_change(r, "verifications/us/sum", "", now->verify_us_sum, before->verify_us_sum);
     publish_change(r, "verifications/us/max", "", now->verify_us_max, before->verify_us_max);
+    publish_change(r, "access/skipped", "", now->access_skipped, before->access_skipped);
     publish_change(r, "policy/loaded", "", now->policies_loaded, before->policies_loaded);
     publish_change(r, "policy/failed", "", now->policies_failed, before->policies_failed);
     for (unsigned i = PEP_OK + 1; i < REASONS; i++) {
@@ -180,10 +185,21 @@ void report_tick(report *r, gate *g)
     if (gate_clock_went_back(g, pep_now_us()))
         mosquitto_log_printf(MOSQ_LOG_WARNING, "pep: the clock is earlier than the newest message that was accepted: "
                                                "devices with the right time will be refused as future-seq");
+    if (gate_access_was_skipped(g))
+        mosquitto_log_printf(MOSQ_LOG_ERR, "pep: another plugin answers access checks before pep is asked: wills on "
+                                           "protected topics pass unchecked; load pep first");
     publish_counters(r, counters);
 }
 
 /* ---- the start ---- */
+
+void report_unprotected(const gate *g)
+{
+    if (policy_rule_count(gate_policy(g)) == 0)
+        mosquitto_log_printf(MOSQ_LOG_WARNING, "pep: the policy has no rules: no topic is protected");
+    else if (gate_record_count(g) == 0)
+        mosquitto_log_printf(MOSQ_LOG_WARNING, "pep: there are no records: nobody can speak on protected topics");
+}
 
 void report_start(const gate *g, const plugin_options *options)
 {
@@ -193,8 +209,10 @@ void report_start(const gate *g, const plugin_options *options)
         observed += policy_rule_at(gate_policy(g), i)->mode == POLICY_OBSERVE;
     mosquitto_log_printf(
         MOSQ_LOG_NOTICE,
-        "pep %s: Mosquitto %s (built for %d.%d.%d), %zu rules enforced, %zu observed, %zu records from "
-        "%s, replay state in %s",
+        "pep %s: Mosquitto %s (built for %d.%d.%d), rules: %zu enforced, %zu observed, records: %zu in "
+        "%s, %sreplay state in %s",
         pep_version(), broker_is_2_1() ? "2.1 or later" : "2.0", LIBMOSQUITTO_MAJOR, LIBMOSQUITTO_MINOR,
-        LIBMOSQUITTO_REVISION, rules - observed, observed, gate_record_count(g), options->records, options->state);
+        LIBMOSQUITTO_REVISION, rules - observed, observed, gate_record_count(g), options->records,
+        gate_state_is_new(g) ? "new " : "", options->state);
+    report_unprotected(g);
 }

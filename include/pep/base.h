@@ -82,7 +82,8 @@ typedef enum {
     PEP_CANNOT_WRITE = 66,     /* cannot-write: create, write or sync failed */
     PEP_LOCKED = 67,           /* locked: another process has it */
     PEP_SEQ_AHEAD = 68,        /* seq-ahead: the clock was ahead once; the device needs a new signing key */
-    PEP_NO_MEMORY = 69         /* no-memory */
+    PEP_NO_MEMORY = 69,        /* no-memory */
+    PEP_SEQ_MIXED = 70         /* seq-mixed: this key numbers by time, or counts; it cannot do both */
 } pep_reason;
 
 /* The stable name, such as "bad-signature"; "ok" for PEP_OK, "unknown" for a number that is none. Never NULL. */

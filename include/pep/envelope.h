@@ -58,9 +58,12 @@ typedef struct {
     const pep_device *from;
     pep_view topic;
     uint64_t seq;   /* from pep_seq_next */
-    unsigned flags; /* PEP_FLAG_WILL, PEP_FLAG_CLEAR, PEP_FLAG_COUNTER; PEP_FLAG_SIGNED_ONLY follows from the mode */
+    unsigned flags; /* PEP_FLAG_*, added up */
 
-    /* exactly one of: direct, epoch, signed only (neither); PEP_FLAG_CLEAR is always signed only */
+    /*
+     * Exactly one of: `to`, `epoch`, or PEP_FLAG_SIGNED_ONLY in flags (PEP_FLAG_CLEAR says it too). None of them is
+     * PEP_BAD_ARGUMENT, so that a recipient who was not found is never sent to in the clear.
+     */
     const pep_record *to;
     const pep_epoch *epoch;
 

@@ -28,7 +28,10 @@ PEP_API PEP_MUST_CHECK pep_reason pep_seq_open(pep_seq **out, pep_error *error, 
  */
 PEP_API PEP_MUST_CHECK pep_reason pep_seq_next(pep_seq *seq, uint64_t *out);
 
-/* For devices without a clock: last + 1, from 1; seal with PEP_FLAG_COUNTER. Do not mix both on one key. */
+/*
+ * For devices without a clock: last + 1, from 1; seal with PEP_FLAG_COUNTER. One key uses one of the two: the other
+ * returns PEP_SEQ_MIXED.
+ */
 PEP_API PEP_MUST_CHECK pep_reason pep_seq_next_counter(pep_seq *seq, uint64_t *out);
 
 PEP_API void pep_seq_close(pep_seq *seq);
@@ -49,6 +52,9 @@ typedef struct pep_replay pep_replay;
 PEP_API PEP_MUST_CHECK pep_reason pep_replay_open(pep_replay **out, pep_error *error, const char *path);
 PEP_API void pep_replay_close(pep_replay *replay);
 
+/* True where the file was not there, or empty, when it was opened: nothing is remembered. */
+PEP_API bool pep_replay_is_new(const pep_replay *replay);
+
 /* Starts writing changed slots to the disk and does not wait for it. */
 PEP_API void pep_replay_sync(pep_replay *replay);
 
@@ -66,7 +72,7 @@ PEP_API void pep_replay_key(uint8_t key[PEP_KID_BYTES], const uint8_t kid[PEP_KI
 /* What is being asked about. */
 typedef enum {
     PEP_SEEN_MESSAGE, /* through the window: seqs may arrive out of order within it */
-    PEP_SEEN_STATE,   /* a retained message: at least the highest seen, and once */
+    PEP_SEEN_STATE,   /* a retained message: above the highest seen, so that it is passed on once */
     PEP_SEEN_WILL     /* a will: its own floor, which must rise */
 } pep_seen;
 

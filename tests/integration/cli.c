@@ -430,9 +430,10 @@ static void test_keygen(void)
     enter_folder();
     PEP("keygen", "--id", "alice", "--days", "2");
     expect(0, NULL);
-    CU_ASSERT_TRUE(printed("alice.key") && printed("alice.pub") && printed("kid "));
+    CU_ASSERT_TRUE(printed("alice.key") && printed("alice.pub") && printed("alice.seq") && printed("kid "));
     CU_ASSERT_TRUE(stat("alice.key", &st) == 0 && (st.st_mode & 07777) == 0600);
     CU_ASSERT_TRUE(stat("alice.pub", &st) == 0 && (st.st_mode & 0777) == 0644);
+    CU_ASSERT_TRUE(stat("alice.seq", &st) == 0 && (st.st_mode & 07777) == 0600 && st.st_size == 0);
 
     CU_ASSERT_EQUAL(mkdir("keys", 0700), 0);
     PEP("keygen", "--id", "bob", "--out", "keys", "--json");
@@ -442,6 +443,8 @@ static void test_keygen(void)
     const char *kid = cJSON_GetStringValue(cJSON_GetObjectItem(object, "kid"));
     CU_ASSERT_TRUE(key != NULL && strcmp(key, "keys/bob.key") == 0 && exists(key));
     CU_ASSERT_TRUE(kid != NULL && strlen(kid) == 32);
+    const char *seq = cJSON_GetStringValue(cJSON_GetObjectItem(object, "seq"));
+    CU_ASSERT_TRUE(seq != NULL && strcmp(seq, "keys/bob.seq") == 0 && exists(seq));
     cJSON_Delete(object);
 
     PEP("keygen", "--key", "alice.key", "--scope", "a/#", "--epoch", "a.epoch");
@@ -465,13 +468,19 @@ static void test_keygen_overwrites_nothing(void)
     put_text("bob.pub", "mine");
     PEP("keygen", "--id", "bob");
     expect(1, "bob.pub");
-    CU_ASSERT_FALSE(exists("bob.key"));
+    CU_ASSERT_FALSE(exists("bob.key") || exists("bob.seq"));
     CU_ASSERT_EQUAL(get_file("bob.pub", after, sizeof(after)), 4);
 
     put_text("carol.key", "mine");
     PEP("keygen", "--id", "carol");
     expect(1, "carol.key");
-    CU_ASSERT_FALSE(exists("carol.pub"));
+    CU_ASSERT_FALSE(exists("carol.pub") || exists("carol.seq"));
+
+    put_text("dave.seq", "mine");
+    PEP("keygen", "--id", "dave");
+    expect(1, "dave.seq");
+    CU_ASSERT_FALSE(exists("dave.pub") || exists("dave.key"));
+    CU_ASSERT_EQUAL(get_file("dave.seq", after, sizeof(after)), 4);
 
     put_text("a.epoch", "mine");
     PEP("keygen", "--key", "alice.key", "--scope", "a", "--epoch", "a.epoch");
@@ -492,7 +501,7 @@ static void test_keygen_whole_or_not_at_all(void)
     expect(0, NULL);
     PEP_UNDER(.disk_full = true, "keygen", "--key", "alice.key", "--scope", "a", "--epoch", "a.epoch");
     expect(3, "a.epoch");
-    CU_ASSERT_EQUAL(entries(), 2);
+    CU_ASSERT_EQUAL(entries(), 3);
     leave_folder();
 }
 
@@ -534,13 +543,14 @@ static void test_bad_key_files(void)
 
 static void test_direct(void)
 {
+    struct stat st;
     enter_folder();
     make_devices();
     PEP_FED("hello", 5, "seal", "--key", "alice.key", "--to", "bob.pub", "--topic", "a/b", "--record",
             "n=-9223372036854775808", "--record", "ok=true", "--record", "id=007", "--exp", "60", "--content-type",
             "text/plain");
     expect(0, NULL);
-    CU_ASSERT_TRUE(exists("alice.seq"));
+    CU_ASSERT_TRUE(stat("alice.seq", &st) == 0 && st.st_size > 0);
     keep_envelope();
     CU_ASSERT_PTR_NULL(memmem(sealed, sealed_n, "hello", 5));
 
@@ -678,6 +688,44 @@ static void test_hostile_topic(void)
     expect(0, NULL);
     CU_ASSERT_TRUE(printed("topic      a\\x1b[2J\\x0asigner   me\\x7f\\xc2\\x9b31m\n") && printed("k\\x0d=\\x1b[1m\n"));
     CU_ASSERT_TRUE(memchr(r.out, 0x1b, r.out_n) == NULL && memchr(r.out, '\r', r.out_n) == NULL);
+    leave_folder();
+}
+
+#define HOSTILE_LAYOUT                                                                                                 \
+    "\xe2\x80\xa8\xe2\x80\xa9\xe2\x80\xaa\xe2\x80\xab\xe2\x80\xac\xe2\x80\xad\xe2\x80\xae"                             \
+    "\xe2\x81\xa6\xe2\x81\xa7\xe2\x81\xa8\xe2\x81\xa9"
+#define ESCAPED_LAYOUT                                                                                                 \
+    "\\xe2\\x80\\xa8\\xe2\\x80\\xa9\\xe2\\x80\\xaa\\xe2\\x80\\xab\\xe2\\x80\\xac\\xe2\\x80\\xad\\xe2\\x80\\xae"        \
+    "\\xe2\\x81\\xa6\\xe2\\x81\\xa7\\xe2\\x81\\xa8\\xe2\\x81\\xa9"
+#define LAYOUT_NEIGHBOURS                                                                                              \
+    "\xe2\x80\xa7\xe2\x80\xaf\xe2\x81\xa5\xe2\x81\xaa\xe2\x82\xac" /* these are printed as they are */
+
+/* Nor may it show another text than stands there: separators of lines, and what turns the direction of writing. */
+static void test_hostile_layout(void)
+{
+    enter_folder();
+    make_devices();
+    PEP_FED("x", 1, "seal", "--key", "alice.key", "--signed-only", "--topic", "a" HOSTILE_LAYOUT LAYOUT_NEIGHBOURS);
+    expect(0, NULL);
+    keep_envelope();
+    PEP_FED(sealed, sealed_n, "inspect");
+    expect(0, NULL);
+    CU_ASSERT_TRUE(printed("topic      a" ESCAPED_LAYOUT LAYOUT_NEIGHBOURS "\n"));
+    leave_folder();
+}
+
+/* In JSON too no control character comes through, in values as in names; what it parses to is the same. */
+static void test_hostile_json(void)
+{
+    enter_folder();
+    make_devices();
+    PEP_FED("x", 1, "seal", "--key", "alice.key", "--signed-only", "--topic", "a\x7f\xc2\x9b", "--record",
+            "k\xc2\x85=\xc2\x90");
+    expect(0, NULL);
+    keep_envelope();
+    PEP_FED(sealed, sealed_n, "inspect", "--json");
+    expect(0, NULL);
+    CU_ASSERT_TRUE(printed("\"topic\":\"a\\u007f\\u009b\"") && printed("{\"k\\u0085\":\"\\u0090\"}"));
     leave_folder();
 }
 
@@ -824,6 +872,29 @@ static packet heard_publish(size_t which, int *type)
     return (packet){NULL, 0};
 }
 
+/* A counter goes on from its state alone: without it, numbers would be used again. A clock needs none. */
+static void test_lost_counter(void)
+{
+    char port[8];
+    enter_folder();
+    make_devices();
+    PEP("seal", "--key", "alice.key", "--signed-only", "--counter", "--topic", "t");
+    expect(0, NULL);
+    CU_ASSERT_EQUAL(unlink("alice.seq"), 0);
+    PEP("seal", "--key", "alice.key", "--signed-only", "--counter", "--topic", "t");
+    expect(3, "alice.seq is missing");
+    CU_ASSERT_PTR_NOT_NULL(strstr(r.err, "needs a new key"));
+    CU_ASSERT_EQUAL(r.out_n, 0);
+    close(listen_on(port)); /* nobody listens there: it is refused before that matters */
+    PEP("pub", "--key", "alice.key", "--counter", "-h", "127.0.0.1", "-p", port, "-t", "t", "-n", "-r");
+    expect(3, "alice.seq is missing");
+    CU_ASSERT_FALSE(exists("alice.seq"));
+    PEP("seal", "--key", "alice.key", "--signed-only", "--topic", "t");
+    expect(0, NULL);
+    CU_ASSERT_TRUE(exists("alice.seq"));
+    leave_folder();
+}
+
 static void test_unreachable(void)
 {
     char port[8];
@@ -924,13 +995,13 @@ static void deliver(const char *topic, bool retain, const char *payload, size_t 
     append_publish(stream, &stream_n, topic, retain, payload, n);
 }
 
-/* bob subscribes, gets the stream, and ends after `count` messages that opened. */
-static void subscribe_for(const char *count, const char *how)
+/* bob subscribes, gets the stream, and ends after `count` messages that opened. `prefix` is an option, or NULL. */
+static void subscribe_for(const char *count, const char *how, const char *prefix)
 {
     char port[8];
     const packet answers[] = {CONNACK_OK, {stream, stream_n}};
     pid_t broker = scripted_broker(port, answers, 2);
-    PEP("sub", "--key", "bob.key", "-h", "127.0.0.1", "-p", port, "-t", "#", "--prefix", "site/", "-C", count, how);
+    PEP("sub", "--key", "bob.key", "-h", "127.0.0.1", "-p", port, "-t", "#", "-C", count, how, prefix);
     end_broker(broker);
 }
 
@@ -944,7 +1015,7 @@ static void test_dropped(void)
     deliver("a", false, "x", 1);
     deliver("t", true, "", 0);
     deliver("a/b", false, sealed, sealed_n);
-    subscribe_for("1", "-N");
+    subscribe_for("1", "-N", NULL);
     CU_ASSERT_EQUAL(r.code, 0);
     CU_ASSERT_STRING_EQUAL(r.out, "hello");
     CU_ASSERT_PTR_NOT_NULL(strstr(r.err, "pep: dropped a: plain-payload ("));
@@ -969,7 +1040,7 @@ static void test_sub_ends_early(void)
     leave_folder();
 }
 
-/* Passed on once, under the topic that was signed, also by the next process; a prefix is removed before comparing. */
+/* Passed on once, under the topic that was signed, also by the next process. */
 static void test_sub(void)
 {
     char older[sizeof(sealed)];
@@ -983,23 +1054,42 @@ static void test_sub(void)
     deliver("a/b", false, sealed, sealed_n);
     deliver("a/b", false, sealed, sealed_n);
     deliver("a/c", false, sealed, sealed_n);
-    deliver("site/a/b", true, older, older_n); /* state that is older than what was seen */
-    deliver("a/b", false, older, older_n);     /* a message may be late */
-    subscribe_for("2", "-v");
+    deliver("a/b", true, older, older_n);  /* state that is older than what was seen */
+    deliver("a/b", false, older, older_n); /* a message may be late */
+    subscribe_for("2", "-v", NULL);
     CU_ASSERT_EQUAL(r.code, 0);
     CU_ASSERT_STRING_EQUAL(r.out, "a/b hello\na/b hello\n");
-    CU_ASSERT_PTR_NOT_NULL(strstr(r.err, "pep: dropped a/b: replayed ("));
+    const char *dropped = strstr(r.err, "pep: dropped a/b: replayed (");
+    CU_ASSERT_PTR_NOT_NULL(dropped);
+    CU_ASSERT_TRUE(dropped != NULL && strstr(dropped + 1, "pep: dropped a/b: replayed (") != NULL);
     CU_ASSERT_PTR_NOT_NULL(strstr(r.err, "pep: dropped a/c: wrong-topic ("));
-    CU_ASSERT_PTR_NOT_NULL(strstr(r.err, "pep: dropped site/a/b: replayed ("));
 
     begin_stream();
     deliver("a/b", false, sealed, sealed_n);
     seal_for_bob();
-    deliver("site/a/b", true, sealed, sealed_n);
-    subscribe_for("1", "-v");
+    deliver("a/b", true, sealed, sealed_n);
+    subscribe_for("1", "-v", NULL);
+    CU_ASSERT_EQUAL(r.code, 0);
+    CU_ASSERT_STRING_EQUAL(r.out, "a/b hello\n");
+    CU_ASSERT_PTR_NOT_NULL(strstr(r.err, "pep: dropped a/b: replayed ("));
+    leave_folder();
+}
+
+/* With a prefix every topic has it: what comes without is dropped, though it was signed for just that topic. */
+static void test_sub_prefix(void)
+{
+    enter_folder();
+    make_devices();
+    seal_for_bob();
+    begin_stream();
+    deliver("a/b", false, sealed, sealed_n);
+    deliver("sit", false, sealed, sealed_n);
+    deliver("site/a/b", false, sealed, sealed_n);
+    subscribe_for("1", "-v", "--prefix=site/");
     CU_ASSERT_EQUAL(r.code, 0);
     CU_ASSERT_STRING_EQUAL(r.out, "site/a/b hello\n");
-    CU_ASSERT_PTR_NOT_NULL(strstr(r.err, "pep: dropped a/b: replayed ("));
+    CU_ASSERT_PTR_NOT_NULL(strstr(r.err, "pep: dropped a/b: wrong-topic ("));
+    CU_ASSERT_PTR_NOT_NULL(strstr(r.err, "pep: dropped sit: wrong-topic ("));
     leave_folder();
 }
 
@@ -1012,11 +1102,30 @@ static void test_sub_json(void)
     keep_envelope();
     begin_stream();
     deliver("a/b", true, sealed, sealed_n);
-    subscribe_for("1", "--json");
+    subscribe_for("1", "--json", NULL);
     expect(0, NULL);
     CU_ASSERT_TRUE(printed("\"signer\":\"alice\"") && printed("\"payload_base64\":\"/wA=\""));
     CU_ASSERT_TRUE(printed("\"retained\":true") && printed("\"record\":{\"n\":9007199254740993}"));
     CU_ASSERT_TRUE(printed("\"content_type\":\"text/plain\""));
+    leave_folder();
+}
+
+static void test_sub_json_hostile(void)
+{
+    static const char plain[] = "\x7f\xc2\x80\xc2\x9b\xc2\x9f\xc2\xa0\xc3\x9f"; /* the last two are no controls */
+    enter_folder();
+    make_devices();
+    PEP_FED(plain, sizeof(plain) - 1, "seal", "--key", "alice.key", "--to", "bob.pub", "--topic", "a/b");
+    keep_envelope();
+    begin_stream();
+    deliver("a/b", false, sealed, sealed_n);
+    subscribe_for("1", "--json", NULL);
+    expect(0, NULL);
+    CU_ASSERT_TRUE(printed("\"payload\":\"\\u007f\\u0080\\u009b\\u009f\xc2\xa0\xc3\x9f\""));
+    cJSON *object = cJSON_Parse(r.out);
+    const char *payload = cJSON_GetStringValue(cJSON_GetObjectItem(object, "payload"));
+    CU_ASSERT_TRUE(payload != NULL && strcmp(payload, plain) == 0);
+    cJSON_Delete(object);
     leave_folder();
 }
 
@@ -1141,10 +1250,28 @@ static void test_policy_explain(void)
     PEP("policy", "explain", "p.conf", "elsewhere");
     expect(0, NULL);
     CU_ASSERT_TRUE(printed("not protected"));
-    PEP("policy", "explain", "p.conf", "$PEP/keys/7", "--signer", "7");
-    CU_ASSERT_TRUE(r.code == 1 && printed("reserved"));
     PEP("policy", "explain", "none.conf", "a");
     expect(3, "none.conf");
+    leave_folder();
+}
+
+static void test_policy_explain_reserved(void)
+{
+    static const char *const reserved[] = {"$PEP",           "$PEP/keys/7",     "$share",
+                                           "$share/g/lab/a", "$SYS/broker/pep", "$SYS/broker/pep/messages/refused"};
+    static const char *const others[] = {"$PEPPER", "$shared/a", "$SYS/broker/pepper", "$SYS/broker", "a/$PEP"};
+    enter_folder();
+    put_text("p.conf", policy_text);
+    for (size_t i = 0; i < sizeof(reserved) / sizeof(reserved[0]); i++) {
+        PEP("policy", "explain", "p.conf", reserved[i], "--signer", "7");
+        CU_ASSERT_TRUE(r.code == 1 && printed("\nreserved\n") && printed("7: not allowed"));
+        PEP("policy", "explain", "p.conf", reserved[i], "--json");
+        CU_ASSERT_TRUE(r.code == 0 && printed("\"state\":\"reserved\""));
+    }
+    for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
+        PEP("policy", "explain", "p.conf", others[i]);
+        CU_ASSERT_TRUE(r.code == 0 && printed("\nnot protected\n"));
+    }
     leave_folder();
 }
 
@@ -1163,8 +1290,11 @@ static const unit_test tests[] = {
     {"verify names the reason", test_verify_names},
     {"damaged envelopes", test_damaged_envelopes},
     {"hostile topic", test_hostile_topic},
+    {"hostile layout", test_hostile_layout},
+    {"hostile JSON", test_hostile_json},
     {"limits, and output that cannot be written", test_limits_and_lost_output},
     {"seq rises", test_seq_rises},
+    {"--counter with its state lost", test_lost_counter},
     {"unreachable broker", test_unreachable},
     {"CA file without a certificate", test_bad_ca},
     {"CONNECT refused", test_connect_refused},
@@ -1173,11 +1303,14 @@ static const unit_test tests[] = {
     {"dropped messages", test_dropped},
     {"sub ends early", test_sub_ends_early},
     {"sub opens, once", test_sub},
+    {"sub --prefix", test_sub_prefix},
     {"sub --json", test_sub_json},
+    {"sub --json: hostile payload", test_sub_json_hostile},
     {"pub", test_pub},
     {"pub: clear and will", test_pub_clear_and_will},
     {"policy check", test_policy_check},
     {"policy explain", test_policy_explain},
+    {"policy explain: reserved", test_policy_explain_reserved},
 };
 
 UNIT_MAIN("cli", tests)

@@ -116,7 +116,7 @@ sealed seal(seal_spec spec)
         .from = &spec.from->device,
         .topic = view(spec.topic, strlen(spec.topic)),
         .seq = spec.seq != 0 ? spec.seq : next_seq(),
-        .flags = spec.flags,
+        .flags = spec.flags | (spec.signed_only ? PEP_FLAG_SIGNED_ONLY : 0),
         .to = spec.to,
         .epoch = epoch ? &spec.from->epoch : NULL,
         .facts = spec.recorded ? view(facts, encode_facts(facts)) : view(NULL, 0),

@@ -32,7 +32,7 @@ typedef struct {
 static input input_of(pep_view bytes)
 {
     input in = {.heap = exact_copy(bytes.p, bytes.n)};
-    in.r = (pep_reader){in.heap, in.heap + bytes.n};
+    in.r = (pep_reader){.p = in.heap, .end = in.heap + bytes.n};
     return in;
 }
 
@@ -253,7 +253,7 @@ static void check_any(pep_view bytes)
     } else {
         CU_ASSERT_EQUAL(w.n, 0);
     }
-    in.r = (pep_reader){in.heap, in.heap + bytes.n};
+    in.r = (pep_reader){.p = in.heap, .end = in.heap + bytes.n};
     (void)pep_read_skip(&in.r, 6);
     CU_ASSERT(in.r.p >= in.heap && in.r.p <= in.r.end);
     free(in.heap);

@@ -318,7 +318,8 @@ static void test_envelope_is_no_record(void)
     const pep_view topic = {(const uint8_t *)"a/b", 3};
     size_t record_n = record_of(record_bytes, "pump-7");
     /* its content is a record's payload, so that only the header tells them apart */
-    const pep_message message = {.from = &device, .topic = topic, .seq = 1, .plain = {record_bytes, record_n}};
+    const pep_message message = {
+        .from = &device, .topic = topic, .seq = 1, .flags = PEP_FLAG_SIGNED_ONLY, .plain = {record_bytes, record_n}};
     CU_ASSERT_EQUAL_FATAL(pep_seal(bytes, &n, sizeof bytes, &message), PEP_OK);
     CU_ASSERT_EQUAL(pep_parse(&envelope, bytes, n), PEP_OK);
     CU_ASSERT_EQUAL(pep_record_parse(&record, bytes, n), PEP_MALFORMED);

@@ -17,6 +17,7 @@ static pep_message message_to(const pep_record *to, const pep_epoch *epoch)
         .from = &actor_of("sensor-1")->device,
         .topic = {(const uint8_t *)TOPIC, strlen(TOPIC)},
         .seq = vector_next_seq(),
+        .flags = to == NULL && epoch == NULL ? PEP_FLAG_SIGNED_ONLY : 0,
         .to = to,
         .epoch = epoch,
         .plain = {plain, sizeof plain},
