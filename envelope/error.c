@@ -16,7 +16,7 @@ static const struct {
     const char *text;
 } reasons[] = {
     {PEP_OK, "ok", "accepted"},
-    {PEP_RESERVED_TOPIC, "reserved-topic", "only the broker's plugin writes under $PEP/"},
+    {PEP_RESERVED_TOPIC, "reserved-topic", "a topic that only the broker's plugin may write, or $share"},
     {PEP_TOO_LARGE, "too-large", "the envelope is larger than the rule allows"},
     {PEP_EMPTY_PAYLOAD, "empty-payload", "an empty payload proves nothing about its sender"},
     {PEP_PLAIN_PAYLOAD, "plain-payload", "the payload is not an envelope"},

@@ -47,7 +47,7 @@ typedef enum {
     PEP_OK = 0,
 
     /* verdicts on an envelope, in the order in which a gate checks (docs/PROTOCOL.md) */
-    PEP_RESERVED_TOPIC = 1,        /* reserved-topic: only the broker's plugin writes under $PEP/ */
+    PEP_RESERVED_TOPIC = 1,        /* reserved-topic: $PEP, $SYS/broker/pep, $share: no sender's to write */
     PEP_TOO_LARGE = 2,             /* too-large: longer than the rule's max_size */
     PEP_EMPTY_PAYLOAD = 3,         /* empty-payload: nothing there that could be signed */
     PEP_PLAIN_PAYLOAD = 4,         /* plain-payload: not a COSE_Sign1 at all */

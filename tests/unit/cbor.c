@@ -454,6 +454,17 @@ static void test_nesting(void)
         }
 }
 
+/* A thousand items are enough for anything here; a megabyte of tiny ones costs no more than these. */
+static void test_item_limit(void)
+{
+    uint8_t items[3 + PEP_ITEMS_MAX] = {0x99, 0, 0};
+    for (unsigned count = PEP_ITEMS_MAX - 2; count <= PEP_ITEMS_MAX; count++) {
+        items[1] = (uint8_t)(count >> 8);
+        items[2] = (uint8_t)count;
+        CU_ASSERT_EQUAL(skips((pep_view){items, 3 + count}, 2), count < PEP_ITEMS_MAX);
+    }
+}
+
 static void test_skip(void)
 {
     CU_ASSERT(skips(BYTES("\x83\x01\x82\x02\x03\x62zz"), 2));
@@ -566,6 +577,7 @@ static const unit_test tests[] = {
     {"maps: order, duplicates, kinds of keys", test_maps},
     {"maps: an expected key", test_map_expect},
     {"nesting", test_nesting},
+    {"at most a thousand items", test_item_limit},
     {"passing over", test_skip},
     {"written heads", test_written_heads},
     {"writer", test_writer},

@@ -311,6 +311,44 @@ static void test_redelivery(void)
     tear_down(&b);
 }
 
+/* Whoever takes over a device's client id cannot make more of its message than it was. */
+static void test_redelivery_is_the_same(void)
+{
+    static const uint8_t gate_tag[] = {0xa1, 0x3a, 0x00, 0x01, 0x00, 0x01, 0x83, 0x48, 'A', 'A', 'A', 'A',
+                                       'A',  'A',  'A',  'A',  0x01, 0x50, 'B',  'B',  'B', 'B', 'B', 'B',
+                                       'B',  'B',  'B',  'B',  'B',  'B',  'B',  'B',  'B', 'B'};
+    bench b;
+    set_up(&b);
+    pep_message expiring = plain_message(&b, "plain/x", NOW);
+    expiring.exp_s = NOW / 1000000 + 2;
+    envelope e = sealed(&expiring);
+    gate_message m = from_client("plain/x", &e);
+    m.qos = 1;
+    CU_ASSERT_EQUAL(publish(&b, &m), PEP_OK);
+    CU_ASSERT_EQUAL(publish(&b, &m), PEP_OK);
+    m.retain = true;
+    CU_ASSERT_EQUAL(publish(&b, &m), PEP_REPLAYED);
+    m.retain = false;
+    m.username = "dev-2"; /* bound: not even asked */
+    CU_ASSERT_EQUAL(publish(&b, &m), PEP_UNBOUND_CLIENT);
+    m.username = "bridge"; /* not bound, and another name */
+    CU_ASSERT_EQUAL(publish(&b, &m), PEP_REPLAYED);
+    m.username = "dev-1";
+    m.now_us = NOW + 3000000;
+    CU_ASSERT_EQUAL(publish(&b, &m), PEP_EXPIRED);
+    m.now_us = NOW;
+    envelope padded = e;
+    size_t header_n = 2 + 2 + e.bytes[3]; /* d2 84, 58 and a length, the header */
+    CU_ASSERT_EQUAL_FATAL(e.bytes[header_n], 0xa0);
+    memcpy(padded.bytes + header_n, gate_tag, sizeof gate_tag);
+    memcpy(padded.bytes + header_n + sizeof gate_tag, e.bytes + header_n + 1, e.n - header_n - 1);
+    padded.n = e.n + sizeof gate_tag - 1;
+    gate_message tagged = from_client("plain/x", &padded);
+    tagged.qos = 1;
+    CU_ASSERT_EQUAL(publish(&b, &tagged), PEP_REPLAYED);
+    tear_down(&b);
+}
+
 /* The kept verdict is for one delivery of one message, and dies with whatever comes between. */
 static void test_kept_verdict(void)
 {
@@ -464,6 +502,62 @@ static void test_stored(void)
     tear_down(&b);
 }
 
+/* Between a message's deliveries to many subscribers it is judged once. */
+static void test_deliveries(void)
+{
+    bench b;
+    set_up(&b);
+    envelope e = ordinary(&b, "s/dev-1/t", NOW, 0);
+    gate_message m = from_client("s/dev-1/t", &e);
+    m.qos = 2;
+    CU_ASSERT_EQUAL(publish(&b, &m), PEP_OK);
+    m.stored = true;
+    CU_ASSERT_TRUE(gate_at_delivery(b.gate, &m).news);
+    CU_ASSERT_FALSE(gate_at_delivery(b.gate, &m).news);
+    CU_ASSERT_EQUAL(verifications(&b), 1); /* as it came */
+    e.bytes[e.n - 1] ^= 1;                 /* other bytes at the same address, after a tick */
+    gate_forget(b.gate);
+    CU_ASSERT_EQUAL(gate_at_delivery(b.gate, &m).reason, PEP_BAD_SIGNATURE);
+    m.payload_n = 0; /* what a clear was turned into */
+    CU_ASSERT_EQUAL(gate_at_delivery(b.gate, &m).action, GATE_PASS);
+    tear_down(&b);
+}
+
+static void test_bridge_tricks(void)
+{
+    static const char *const topics[] = {"$share/g/s/dev-1/t", "$share", "$SYS/broker/pep/messages/refused",
+                                         "$PEP/keys/x"};
+    bench b;
+    set_up(&b);
+    envelope e = ordinary(&b, "s/dev-1/t", NOW, 0);
+    for (size_t i = 0; i < sizeof topics / sizeof topics[0]; i++) {
+        gate_message m = from_client(topics[i], &e);
+        m.bridge = true;
+        CU_ASSERT_EQUAL(gate_at_message(b.gate, &m).reason, PEP_RESERVED_TOPIC);
+    }
+    gate_message m = from_client("$SYS/broker/connection/x/state", &e);
+    m.bridge = true;
+    CU_ASSERT_EQUAL(gate_at_message(b.gate, &m).reason, PEP_OK);
+    CU_ASSERT_EQUAL(gate_counters_of(b.gate)->access_skipped, 0);
+    tear_down(&b);
+}
+
+/* Another plugin that answers before us hides access checks, and wills with them: it shows at the first publish. */
+static void test_access_skipped(void)
+{
+    bench b;
+    set_up(&b);
+    envelope e = ordinary(&b, "s/dev-1/t", NOW, 0);
+    gate_message m = from_client("s/dev-1/t", &e);
+    CU_ASSERT_EQUAL(publish(&b, &m), PEP_OK);
+    CU_ASSERT_FALSE(gate_access_was_skipped(b.gate));
+    CU_ASSERT_EQUAL(gate_at_message(b.gate, &m).reason, PEP_REPLAYED);
+    CU_ASSERT_TRUE(gate_access_was_skipped(b.gate));
+    CU_ASSERT_FALSE(gate_access_was_skipped(b.gate)); /* told once */
+    CU_ASSERT_EQUAL(gate_counters_of(b.gate)->access_skipped, 1);
+    tear_down(&b);
+}
+
 static void test_observe(void)
 {
     bench b;
@@ -594,6 +688,7 @@ static const unit_test tests[] = {
     {"more reasons", test_more_reasons},
     {"asking to be recorded", test_record},
     {"redelivery", test_redelivery},
+    {"a redelivery is the same message", test_redelivery_is_the_same},
     {"the kept verdict", test_kept_verdict},
     {"bridges", test_bridge},
     {"a rule's prefix", test_prefix},
@@ -602,6 +697,9 @@ static const unit_test tests[] = {
     {"a will on a $ topic", test_dollar_will},
     {"a clear", test_clear},
     {"stored messages", test_stored},
+    {"deliveries", test_deliveries},
+    {"what bridges may not write", test_bridge_tricks},
+    {"a skipped access check", test_access_skipped},
     {"observe", test_observe},
     {"reload", test_reload},
     {"reload between the hooks", test_reload_between_hooks},

@@ -162,6 +162,28 @@ static void test_counter(void)
     scratch_end();
 }
 
+/* A key numbers by time or counts: mixed, a counter would jump ahead and every time after it look old. */
+static void test_mixed(void)
+{
+    uint64_t number;
+    pep_seq *seq;
+    begin();
+    CU_ASSERT_EQUAL_FATAL(pep_seq_open(&seq, &error, path), PEP_OK);
+    CU_ASSERT_EQUAL(pep_seq_next(seq, &number), PEP_OK);
+    CU_ASSERT_EQUAL(pep_seq_next_counter(seq, &number), PEP_SEQ_MIXED);
+    CU_ASSERT_EQUAL(pep_seq_next(seq, &number), PEP_OK);
+    pep_seq_close(seq);
+    scratch_end();
+    begin();
+    CU_ASSERT_EQUAL_FATAL(pep_seq_open(&seq, &error, path), PEP_OK);
+    CU_ASSERT_EQUAL(pep_seq_next_counter(seq, &number), PEP_OK);
+    CU_ASSERT_EQUAL(pep_seq_next(seq, &number), PEP_SEQ_MIXED);
+    CU_ASSERT_EQUAL(pep_seq_next_counter(seq, &number), PEP_OK);
+    CU_ASSERT_EQUAL(number, 2);
+    pep_seq_close(seq);
+    scratch_end();
+}
+
 static void test_counter_end(void)
 {
     begin();
@@ -430,6 +452,7 @@ static const unit_test tests[] = {
     {"what is reserved", test_reservation},
     {"after a boot", test_boot},
     {"counters", test_counter},
+    {"time and counters do not mix", test_mixed},
     {"counters: the last", test_counter_end},
     {"a clock that was ahead", test_clock_once_ahead},
     {"several processes at once", test_processes},
