@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# What `cmake --install` promises an operator: right paths for any prefix, nothing of his written over, and a plugin that
-# a running broker has mapped left as it is.
+# What `cmake --install` promises: to an operator right paths for any prefix, nothing of his written over, and a plugin
+# that a running broker has mapped left as it is; to a developer a libpep that pkg-config finds.
 #
 #   scripts/check-install.sh [BUILD_FOLDER]      build/release, unless told otherwise
 set -euo pipefail
@@ -17,7 +17,8 @@ fail() {
   echo "$*" >&2
   exit 1
 }
-install_to() { cmake --install "$build" --prefix "$1" >"$work/log" 2>&1 || fail "$(cat "$work/log")"; }
+quietly() { "$@" >"$work/log" 2>&1 || fail "$(cat "$work/log")"; }
+install_to() { quietly cmake --install "$build" --prefix "$1"; }
 paths_in() { awk '/^(plugin|plugin_opt_[a-z]*|acl_file) / { print $2 }' "$1"; }
 
 # Every path that the configuration names is there, under the prefix.
@@ -29,6 +30,35 @@ done < <(paths_in "$etc/conf.d/10-pep.conf")
 [ "$(paths_in "$etc/conf.d/10-pep.conf" | wc -l)" -eq 5 ] || fail "10-pep.conf does not name five paths"
 "$prefix/bin/pep" --help >/dev/null || fail "the installed pep does not run"
 "$prefix/bin/pep" policy check "$etc/pep/policy.conf" >/dev/null || fail "the installed policy.conf is not valid"
+for page in man1/pep.1 man5/pep-policy.conf.5; do
+  [ -e "$prefix/share/man/$page" ] || fail "share/man/$page was not installed"
+done
+
+# program_runs PREFIX LIBDIR: what pkg-config says of the libpep there is right, as a program shows.
+cat >"$work/program.c" <<'END'
+#include <pep.h>
+int main(void) { return pep_init() == PEP_OK ? 0 : 1; }
+END
+program_runs() {
+  local flags path
+  export PKG_CONFIG_PATH=$1/$2/pkgconfig
+  for path in "prefix $1" "libdir $1/$2" "includedir $1/include"; do # another libpep may be on this machine
+    [ "$(realpath "$(pkg-config --variable="${path%% *}" libpep)")" = "${path#* }" ] ||
+      fail "$2/pkgconfig/libpep.pc: ${path%% *} is $(pkg-config --variable="${path%% *}" libpep)"
+  done
+  read -ra flags < <(pkg-config --cflags --libs libpep)
+  quietly gcc "$work/program.c" -o "$work/program" "${flags[@]}"
+  LD_LIBRARY_PATH=$1/$2 "$work/program" || fail "a program with libpep from $2 does not run"
+}
+program_runs "$prefix" "$libdir"
+
+# The same where the libraries go to the other one of the usual folders.
+other=lib
+[ "$libdir" != lib ] || other=lib/$(gcc -print-multiarch)
+quietly cmake -S . -B "$work/build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DCMAKE_INSTALL_LIBDIR="$other"
+quietly cmake --build "$work/build" --target pep_static pep_shared
+quietly cmake --install "$work/build/envelope" --prefix "$work/other"
+program_runs "$work/other" "$other"
 
 # A second install keeps what the operator changed, and does not touch the file that a broker has mapped.
 mine=("$etc/conf.d/10-pep.conf" "$etc/pep/policy.conf" "$etc/pep/acl" "$etc/pep/records/device.pub")

@@ -7,6 +7,19 @@
 # Nothing stays but Debian's packages and build/release. Works as root or as an ordinary user, and again and again.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+
+case ${1:-} in
+  '') ;;
+  -h | --help)
+    sed -n '2,/^set /{ /^set /d; s/^# \{0,1\}//p }' scripts/demo.sh
+    exit 0
+    ;;
+  *)
+    echo "scripts/demo.sh: $1: it takes no arguments; see --help" >&2
+    exit 2
+    ;;
+esac
+
 umask 022 # the broker, started by root, becomes user mosquitto and must be able to read what is installed
 PATH=$PATH:/usr/sbin
 
