@@ -1,4 +1,6 @@
 /* pep keygen: a device's keys, or an epoch key of a device. */
+#include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,7 +17,7 @@ static struct {
 
 static const option options[] = {
     {OPTION_TEXT, 0, false, "id", &args.id, "ID", "name of the new device: 1 to 64 of A-Z a-z 0-9 . _ : @ -", 0, 0},
-    {OPTION_TEXT, 0, false, "out", &args.dir, "DIR", "folder for ID.key and ID.pub (default: this one)", 0, 0},
+    {OPTION_TEXT, 0, false, "out", &args.dir, "DIR", "folder for ID.key, ID.pub and ID.seq (default: this one)", 0, 0},
     {OPTION_NUMBER, 0, false, "days", &args.days, "N", "how long the record is valid (default: 365)", 1, 36500},
     {OPTION_TEXT, 0, false, "key", &args.key, "FILE", "epoch key: the device that will own it", 0, 0},
     {OPTION_TEXT, 0, false, "scope", &args.scope, "FILTER", "epoch key: the topics that it is for", 0, 0},
@@ -24,49 +26,90 @@ static const option options[] = {
     {0},
 };
 
-/*
- * Both files or none. The secret one comes last, so that no failure has to take a secret away again; signals wait, so
- * that an interrupt cannot fall between the two.
- */
-static int save_pair(const pep_device *device, const char *key_path, const char *pub_path, const uint8_t *record,
-                     size_t record_n)
+typedef struct {
+    char *key, *pub, *seq; /* paths */
+} device_files;
+
+/* Empty: no number was used. A device that counts can tell a new state from a lost one only by the file. */
+static int create_seq(const char *path)
+{
+    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    if (fd < 0 && errno == EEXIST)
+        return fail(REFUSED,
+                    "%s exists already and is never overwritten: choose another name, or move it away with its key",
+                    path);
+    if (fd < 0)
+        return fail(OUT_OF_REACH, "cannot create %s: %s", path, strerror(errno));
+    close(fd);
+    return DONE;
+}
+
+static int save_record(const char *path, const uint8_t *record, size_t n)
+{
+    pep_error error = {""};
+    pep_reason reason = pep_record_save(&error, path, record, n);
+    return reason == PEP_OK ? DONE : fail_error(reason, &error);
+}
+
+static int save_key(const char *path, const pep_device *device)
+{
+    pep_error error = {""};
+    pep_reason reason = pep_device_save(&error, path, device);
+    return reason == PEP_OK ? DONE : fail_error(reason, &error);
+}
+
+/* The secret one comes last, so that no failure has to take a secret away again. */
+static int save_files(const pep_device *device, const device_files *files, const uint8_t *record, size_t record_n)
+{
+    int code = save_record(files->pub, record, record_n);
+    if (code != DONE)
+        return code;
+    code = create_seq(files->seq);
+    if (code == DONE) {
+        code = save_key(files->key, device);
+        if (code != DONE)
+            (void)unlink(files->seq);
+    }
+    if (code != DONE)
+        (void)unlink(files->pub);
+    return code;
+}
+
+/* All files or none: signals wait, so that an interrupt cannot fall between them. */
+static int save_uninterrupted(const pep_device *device, const device_files *files, const uint8_t *record,
+                              size_t record_n)
 {
     sigset_t all;
     sigset_t before;
     sigfillset(&all);
     sigprocmask(SIG_BLOCK, &all, &before);
-    pep_error error = {""};
-    pep_reason reason = pep_record_save(&error, pub_path, record, record_n);
-    if (reason == PEP_OK) {
-        reason = pep_device_save(&error, key_path, device);
-        if (reason != PEP_OK)
-            (void)unlink(pub_path);
-    }
+    int code = save_files(device, files, record, record_n);
     sigprocmask(SIG_SETMASK, &before, NULL);
-    return reason == PEP_OK ? DONE : fail_error(reason, &error);
+    return code;
 }
 
-static int report_device(const pep_device *device, const char *key_path, const char *pub_path, uint64_t not_after_s)
+static int report_device(const pep_device *device, const device_files *files, uint64_t not_after_s)
 {
     char kid[HEX_KID_BYTES];
     char until[TIME_BYTES];
     hex_kid(kid, device->sign_kid);
     time_s(until, not_after_s);
     if (!args.json) {
-        printf("%s: secret keys, keep them\n%s: record, valid until %s, hand it out\nkid %s\n", key_path, pub_path,
-               until, kid);
+        printf("%s: secret keys, keep them\n%s: record, valid until %s, hand it out\n", files->key, files->pub, until);
+        printf("%s: numbers that were used, keep it with the keys\nkid %s\n", files->seq, kid);
         return finish_output();
     }
     cJSON *object = json_object(NULL, NULL);
     json_text(object, "id", device->id);
     json_text(object, "kid", kid);
-    json_text(object, "key", key_path);
-    json_text(object, "record", pub_path);
+    json_text(object, "key", files->key);
+    json_text(object, "record", files->pub);
+    json_text(object, "seq", files->seq);
     json_text(object, "not_after", until);
     return json_print(object);
 }
 
-static int save_device(const pep_device *device, const char *key_path, const char *pub_path)
+static int save_device(const pep_device *device, const device_files *files)
 {
     uint8_t record[PEP_RECORD_BYTES_MAX];
     size_t n = 0;
@@ -75,8 +118,8 @@ static int save_device(const pep_device *device, const char *key_path, const cha
     pep_reason reason = pep_record_sign(record, &n, device, now_s, not_after_s);
     if (reason != PEP_OK)
         return fail_reason(reason, "cannot sign the record");
-    int code = save_pair(device, key_path, pub_path, record, n);
-    return code == DONE ? report_device(device, key_path, pub_path, not_after_s) : code;
+    int code = save_uninterrupted(device, files, record, n);
+    return code == DONE ? report_device(device, files, not_after_s) : code;
 }
 
 static char *path_of(const char *ending)
@@ -87,20 +130,20 @@ static char *path_of(const char *ending)
     return n < 0 ? NULL : path;
 }
 
-static int make_pair(void)
+static int make_files(void)
 {
     pep_device device;
     if (pep_device_new(&device, args.id) != PEP_OK)
         return fail(OUT_OF_REACH, "cannot make keys");
-    char *key_path = path_of(".key");
-    char *pub_path = path_of(".pub");
+    device_files files = {.key = path_of(".key"), .pub = path_of(".pub"), .seq = path_of(".seq")};
     int code = OUT_OF_REACH;
-    if (key_path != NULL && pub_path != NULL)
-        code = save_device(&device, key_path, pub_path);
+    if (files.key != NULL && files.pub != NULL && files.seq != NULL)
+        code = save_device(&device, &files);
     else
         fail(code, "out of memory");
-    free(key_path);
-    free(pub_path);
+    free(files.key);
+    free(files.pub);
+    free(files.seq);
     pep_device_wipe(&device);
     return code;
 }
@@ -111,7 +154,7 @@ static int make_device(void)
         return wrong_usage("--id '%.80s': an id is 1 to 64 of A-Z a-z 0-9 . _ : @ -", args.id);
     if (args.id[0] == '.')
         return wrong_usage("--id %s: would make hidden files, which no folder of records shows", args.id);
-    return make_pair();
+    return make_files();
 }
 
 static int report_epoch(const pep_device *owner, const pep_epoch *epoch)

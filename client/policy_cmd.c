@@ -150,10 +150,22 @@ static void describe_rule(cJSON *object, const policy_rule *rule)
     json_text(object, "prefix", rule->prefix);
 }
 
-/* What the topic is, in a word: the gate keeps $PEP/ for itself, whatever the rules say. */
+/* The gate refuses these topics and what is below, whatever the rules say. */
+static bool is_reserved(const char *topic)
+{
+    static const char *const roots[] = {"$PEP", "$share", "$SYS/broker/pep"};
+    for (size_t i = 0; i < sizeof(roots) / sizeof(roots[0]); i++) {
+        size_t n = strlen(roots[i]);
+        if (strncmp(topic, roots[i], n) == 0 && (topic[n] == '/' || topic[n] == '\0'))
+            return true;
+    }
+    return false;
+}
+
+/* What the topic is, in a word. */
 static const char *state_of(const policy_rule *rule)
 {
-    if (strncmp(args.topic, "$PEP/", 5) == 0)
+    if (is_reserved(args.topic))
         return "reserved";
     return rule != NULL ? "protected" : "not protected";
 }
@@ -187,7 +199,7 @@ static int report_json(const policy_rule *rule, bool may)
 static int explain(const policy *p)
 {
     size_t n = strlen(args.topic);
-    bool reserved = strncmp(args.topic, "$PEP/", 5) == 0;
+    bool reserved = is_reserved(args.topic);
     const policy_rule *rule = reserved ? NULL : policy_match(p, args.topic, n);
     bool may = !reserved;
     if (rule != NULL && args.signer != NULL)

@@ -12,20 +12,40 @@
 
 #define LAST_SECOND 253402300799ULL /* 9999-12-31T23:59:59Z: RFC 3339 has years of four digits */
 
+/* U+0080 to U+009F in UTF-8. */
+static bool is_c1(const uint8_t *p, size_t n)
+{
+    return n >= 2 && p[0] == 0xc2 && p[1] >= 0x80 && p[1] < 0xa0;
+}
+
+/* U+2028 to U+202E, U+2066 to U+2069: they end lines, or turn what follows around. */
+static bool is_layout(const uint8_t *p, size_t n)
+{
+    if (n < 3 || p[0] != 0xe2)
+        return false;
+    return (p[1] == 0x80 && p[2] >= 0xa8 && p[2] <= 0xae) || (p[1] == 0x81 && p[2] >= 0xa6 && p[2] <= 0xa9);
+}
+
+/* How many of the n > 0 bytes at p must not be printed as they are. */
+static size_t unprintable(const uint8_t *p, size_t n, bool utf8)
+{
+    if (p[0] < 0x20 || p[0] == 0x7f || (p[0] >= 0x80 && !utf8))
+        return 1;
+    if (is_c1(p, n))
+        return 2;
+    return is_layout(p, n) ? 3 : 0;
+}
+
 void put_escaped(FILE *out, const void *text, size_t n)
 {
     const uint8_t *p = text;
     bool utf8 = pep_utf8_valid(p, n);
-    for (size_t i = 0; i < n; i++) {
-        bool c1 = p[i] == 0xc2 && i + 1 < n && p[i + 1] < 0xa0;
-        if (p[i] < 0x20 || p[i] == 0x7f || (p[i] >= 0x80 && !utf8)) {
-            fprintf(out, "\\x%02x", p[i]);
-        } else if (c1) {
-            fprintf(out, "\\xc2\\x%02x", p[i + 1]);
-            i++;
-        } else {
-            putc(p[i], out);
-        }
+    for (size_t i = 0; i < n;) {
+        size_t escaped = unprintable(p + i, n - i, utf8);
+        if (escaped == 0)
+            putc(p[i++], out);
+        for (; escaped > 0; escaped--)
+            fprintf(out, "\\x%02x", p[i++]);
     }
 }
 
@@ -183,13 +203,29 @@ void json_bytes(cJSON *object, const char *name, pep_view bytes)
     free(text);
 }
 
+/* cJSON escapes what JSON demands. U+007F to U+009F it prints as they are, and terminals act on them. */
+static void put_json(const char *json)
+{
+    size_t n = strlen(json);
+    const uint8_t *p = (const uint8_t *)json;
+    for (size_t i = 0; i < n; i++) {
+        if (p[i] == 0x7f)
+            fputs("\\u007f", stdout);
+        else if (is_c1(p + i, n - i))
+            printf("\\u%04x", p[++i]); /* the second byte is the code point */
+        else
+            putchar(p[i]);
+    }
+    putchar('\n');
+}
+
 int json_print(cJSON *object)
 {
     char *text = incomplete ? NULL : cJSON_PrintUnformatted(object);
     cJSON_Delete(object);
     if (text == NULL)
         return fail(OUT_OF_REACH, "out of memory");
-    puts(text);
+    put_json(text);
     cJSON_free(text);
     return finish_output();
 }

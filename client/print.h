@@ -31,8 +31,9 @@ int fail_reason(pep_reason reason, const char *what);
 int fail_error(pep_reason reason, const pep_error *error);
 
 /*
- * Writes text that somebody else chose: control characters (also those of U+0080 to U+009F) and, where it is not
- * UTF-8, all bytes beyond ASCII come out as \xNN, so that they cannot steer a terminal or forge a line.
+ * Writes text that somebody else chose: control characters (also those of U+0080 to U+009F), separators of lines and
+ * paragraphs, what changes the direction of writing and, where it is not UTF-8, all bytes beyond ASCII come out as
+ * \xNN, so that they cannot steer a terminal, forge a line or show another text than stands there.
  */
 void put_escaped(FILE *out, const void *text, size_t n);
 
@@ -66,7 +67,7 @@ void json_kid(cJSON *object, const char *name, const uint8_t kid[PEP_KID_BYTES])
 /* As text under `name` where the bytes are UTF-8 without NUL, else under `name`_base64. */
 void json_bytes(cJSON *object, const char *name, pep_view bytes);
 
-/* Prints and deletes a root, and flushes stdout. Returns 0, or 3 after a line on stderr. */
+/* Prints and deletes a root, control characters escaped, and flushes stdout. Returns 0, or 3 after a line on stderr. */
 int json_print(cJSON *object);
 
 #endif

@@ -1,7 +1,9 @@
 #include "client/sealing.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "client/print.h"
 #include "envelope/text.h"
@@ -147,6 +149,26 @@ static int read_epoch(sealer *s)
     return DONE;
 }
 
+/* A clock goes on without its state. A counter would start from 1 again, and use numbers that were used. */
+static int check_state(const char *path)
+{
+    struct stat st;
+    if (!args.counter || lstat(path, &st) == 0 || errno != ENOENT)
+        return DONE;
+    return fail(OUT_OF_REACH,
+                "%s is missing, and with it the numbers that were used: a device that counts needs a new key", path);
+}
+
+static int open_seq(sealer *s, const char *path)
+{
+    int code = check_state(path);
+    if (code != DONE)
+        return code;
+    pep_error error = {""};
+    pep_reason reason = pep_seq_open(&s->seq, &error, path);
+    return reason == PEP_OK ? DONE : fail_error(reason, &error);
+}
+
 static int read_device(sealer *s)
 {
     char *seq_path = beside_key(args.key, ".seq");
@@ -154,10 +176,9 @@ static int read_device(sealer *s)
         return WRONG_USAGE;
     pep_error error = {""};
     pep_reason reason = pep_device_load(&s->device, &error, args.key);
-    if (reason == PEP_OK)
-        reason = pep_seq_open(&s->seq, &error, seq_path);
+    int code = reason == PEP_OK ? open_seq(s, seq_path) : fail_error(reason, &error);
     free(seq_path);
-    return reason == PEP_OK ? DONE : fail_error(reason, &error);
+    return code;
 }
 
 int sealer_open(sealer *s, bool mode_needed)
@@ -195,6 +216,8 @@ static void set_content(pep_message *m, const sealer *s, size_t which)
     if (m->flags & PEP_FLAG_CLEAR)
         return; /* always signed only, and empty */
     m->meta = &s->meta;
+    if (s->to_count == 0 && !s->has_epoch)
+        m->flags |= PEP_FLAG_SIGNED_ONLY;
     if (s->to_count > 0)
         m->to = &s->to[which];
     else if (s->has_epoch)

@@ -23,7 +23,7 @@ static const option sub_options[] = {
     {OPTION_LIST, 't', true, "topic", &args.filters, "FILTER", "what to subscribe to", 0, 0},
     {OPTION_NUMBER, 'C', false, "count", &args.count, "N", "end after N messages that opened", 1, UINT32_MAX},
     {OPTION_NUMBER, 'W', false, "timeout", &args.wait, "SECONDS", "end after so long", 1, UINT32_MAX},
-    {OPTION_TEXT, 0, false, "prefix", &args.prefix, "TEXT", "what a bridge put before the topics; removed first", 0, 0},
+    {OPTION_TEXT, 0, false, "prefix", &args.prefix, "TEXT", "what a bridge put before the topics: all have it", 0, 0},
     {OPTION_FLAG, 'v', false, "verbose", &args.verbose, NULL, "print the topic before each message", 0, 0},
     {OPTION_FLAG, 'N', false, "no-newline", &args.no_newline, NULL, "print no newline behind a message", 0, 0},
     {OPTION_FLAG, 0, false, "json", &args.json, NULL, "print one JSON object a line", 0, 0},
@@ -54,11 +54,12 @@ static bool is_over(const subscriber *s)
 
 /* ---- one message ---- */
 
-/* The topic as it was signed, where a bridge or a mount point put something in front. */
+/* The topic as it was signed, where a bridge or a mount point put something in front. NULL: it did not. */
 static const char *without_prefix(const char *topic)
 {
-    size_t n = args.prefix != NULL ? strlen(args.prefix) : 0;
-    return strncmp(topic, args.prefix != NULL ? args.prefix : "", n) == 0 ? topic + n : topic;
+    const char *prefix = args.prefix != NULL ? args.prefix : "";
+    size_t n = strlen(prefix);
+    return strncmp(topic, prefix, n) == 0 ? topic + n : NULL;
 }
 
 /* A will comes first: also as a retained message it was sealed before messages that are older than its delivery. */
@@ -136,6 +137,16 @@ static pep_reason pass_on(subscriber *s, const struct mosquitto_message *m, cons
     return PEP_OK;
 }
 
+static pep_reason take(subscriber *s, const struct mosquitto_message *m)
+{
+    const char *topic = without_prefix(m->topic);
+    if (topic == NULL)
+        return PEP_WRONG_TOPIC; /* what came past the bridge must not pass for what came through it */
+    pep_opened o;
+    pep_reason reason = opening_open(&o, &s->opening, topic, m->payload, (size_t)m->payloadlen);
+    return reason == PEP_OK ? pass_on(s, m, &o) : reason;
+}
+
 static void on_message(struct mosquitto *client, void *link, const struct mosquitto_message *m,
                        const mosquitto_property *props)
 {
@@ -144,10 +155,7 @@ static void on_message(struct mosquitto *client, void *link, const struct mosqui
     subscriber *s = ((mqtt_link *)link)->owner;
     if (is_over(s))
         return;
-    pep_opened o;
-    pep_reason reason = opening_open(&o, &s->opening, without_prefix(m->topic), m->payload, (size_t)m->payloadlen);
-    if (reason == PEP_OK)
-        reason = pass_on(s, m, &o);
+    pep_reason reason = take(s, m);
     if (exit_code(reason) == OUT_OF_REACH)
         finish(s, fail_reason(reason, "cannot go on"));
     else if (reason != PEP_OK)
