@@ -39,6 +39,8 @@ static int seal_stdin(sealer *s)
 static int run_seal(void)
 {
     int code = check_topic("--topic", args.topic);
+    if (code == DONE && args.will)
+        code = check_will();
     if (code != DONE)
         return code;
     sealer s = {0};

@@ -11,6 +11,8 @@
 #include "client/print.h"
 #include "policy/policy.h"
 
+#define SIGNER_BYTES 256 /* an id, or a group's name, cut there */
+
 static struct {
     const char *file, *topic, *signer;
     bool json;
@@ -123,10 +125,22 @@ static void print_age(const char *label, uint64_t us)
         printf("%-13s %" PRIu64 " us\n", label, us);
 }
 
+static void print_signers(const policy_rule *rule)
+{
+    char signer[SIGNER_BYTES];
+    printf("%-13s", "signers");
+    for (size_t i = 0; policy_signer_text(signer, sizeof(signer), rule, i); i++)
+        printf(" %s", signer);
+    putchar('\n');
+}
+
 static void print_rule(const policy_rule *rule)
 {
     print_text("filter", rule->filter);
-    printf("%-13s %d\n", "line", rule->line);
+    printf("%-13s ", "line");
+    put_escaped(stdout, rule->file, strlen(rule->file));
+    printf(":%d\n", rule->line);
+    print_signers(rule);
     print_text("mode", mode_name(rule->mode));
     print_text("payload", payload_name(rule->payload));
     print_age("max_age", rule->max_age_us);
@@ -140,7 +154,12 @@ static void print_rule(const policy_rule *rule)
 static void describe_rule(cJSON *object, const policy_rule *rule)
 {
     json_text(object, "filter", rule->filter);
+    json_text(object, "file", rule->file);
     json_unsigned(object, "line", (uint64_t)rule->line);
+    cJSON *signers = json_array(object, "signers");
+    char signer[SIGNER_BYTES];
+    for (size_t i = 0; policy_signer_text(signer, sizeof(signer), rule, i); i++)
+        json_append(signers, signer);
     json_text(object, "mode", mode_name(rule->mode));
     json_text(object, "payload", payload_name(rule->payload));
     json_unsigned(object, "max_age_us", rule->max_age_us);
@@ -150,22 +169,10 @@ static void describe_rule(cJSON *object, const policy_rule *rule)
     json_text(object, "prefix", rule->prefix);
 }
 
-/* The gate refuses these topics and what is below, whatever the rules say. */
-static bool is_reserved(const char *topic)
-{
-    static const char *const roots[] = {"$PEP", "$share", "$SYS/broker/pep"};
-    for (size_t i = 0; i < sizeof(roots) / sizeof(roots[0]); i++) {
-        size_t n = strlen(roots[i]);
-        if (strncmp(topic, roots[i], n) == 0 && (topic[n] == '/' || topic[n] == '\0'))
-            return true;
-    }
-    return false;
-}
-
 /* What the topic is, in a word. */
 static const char *state_of(const policy_rule *rule)
 {
-    if (is_reserved(args.topic))
+    if (policy_reserved(args.topic))
         return "reserved";
     return rule != NULL ? "protected" : "not protected";
 }
@@ -199,7 +206,7 @@ static int report_json(const policy_rule *rule, bool may)
 static int explain(const policy *p)
 {
     size_t n = strlen(args.topic);
-    bool reserved = is_reserved(args.topic);
+    bool reserved = policy_reserved(args.topic);
     const policy_rule *rule = reserved ? NULL : policy_match(p, args.topic, n);
     bool may = !reserved;
     if (rule != NULL && args.signer != NULL)

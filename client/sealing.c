@@ -41,6 +41,13 @@ int check_topic(const char *label, const char *topic)
     return DONE;
 }
 
+int check_will(void)
+{
+    if (args.facts.n > 0 || args.exp.given)
+        return wrong_usage("--will: a will carries neither --record nor --exp");
+    return DONE;
+}
+
 static int check_mode(bool mode_needed)
 {
     int modes = (args.to.n > 0) + (args.epoch != NULL) + args.signed_only;

@@ -40,4 +40,7 @@ int sealer_seal(sealer *s, size_t which, const char *topic, unsigned flags, pep_
 /* 0 where an application may seal for this topic, else 2 after a line that names `label`. */
 int check_topic(const char *label, const char *topic);
 
+/* What is sealed as a will alone carries neither --record nor --exp: 0, or an exit code after a line on stderr. */
+int check_will(void);
+
 #endif

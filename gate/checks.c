@@ -14,24 +14,9 @@ static bool is_clear(const judgement *j)
     return (j->envelope.flags & PEP_FLAG_CLEAR) != 0;
 }
 
-static bool is_below(const char *topic, const char *root)
-{
-    size_t n = strlen(root);
-    return strncmp(topic, root, n) == 0 && (topic[n] == '/' || topic[n] == 0);
-}
-
-/*
- * What nobody writes but this plugin. Mosquitto keeps clients out of $share and $SYS, but not bridges; and what a
- * bridge writes to $share/NAME/TOPIC lands in TOPIC's retained message.
- */
 static pep_reason check_reserved(judgement *j)
 {
-    static const char *const roots[] = {"$PEP", "$share", "$SYS/broker/pep"};
-    const char *topic = j->message->topic;
-    for (size_t i = 0; topic[0] == '$' && j->door != DOOR_STORED && i < sizeof roots / sizeof roots[0]; i++)
-        if (is_below(topic, roots[i]))
-            return PEP_RESERVED_TOPIC;
-    return PEP_OK;
+    return j->door != DOOR_STORED && policy_reserved(j->message->topic) ? PEP_RESERVED_TOPIC : PEP_OK;
 }
 
 static pep_reason check_size(judgement *j)

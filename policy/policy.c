@@ -233,3 +233,14 @@ bool policy_may_sign(const policy_rule *rule, const char *topic, size_t topic_n,
             return true;
     return false;
 }
+
+bool policy_reserved(const char *topic)
+{
+    static const char *const roots[] = {"$PEP", "$share", "$SYS/broker/pep"};
+    for (size_t i = 0; topic[0] == '$' && i < sizeof(roots) / sizeof(roots[0]); i++) {
+        size_t n = strlen(roots[i]);
+        if (strncmp(topic, roots[i], n) == 0 && (topic[n] == '/' || topic[n] == '\0'))
+            return true;
+    }
+    return false;
+}

@@ -82,6 +82,18 @@ uint32_t policy_largest_size(const policy *p);
 const policy_rule *policy_match(const policy *p, const char *topic, size_t topic_n);
 
 /*
+ * Topics that no sender may write, whatever the rules say, and all below them: $PEP and $SYS/broker/pep are the
+ * plugin's; what a bridge writes to $share/NAME/TOPIC lands in TOPIC's retained message.
+ */
+bool policy_reserved(const char *topic);
+
+/*
+ * Writes the rule's signer number `i`, as a policy file has it ("*", an id, "@group" or "%N"). False where there are
+ * not so many.
+ */
+bool policy_signer_text(char *out, size_t cap, const policy_rule *rule, size_t i);
+
+/*
  * True where the rule lets the device `id` speak on `topic` (which the rule matches, prefix included): named, in a
  * named group, `*`, or equal to the level at the wildcard that a `%N` names.
  */

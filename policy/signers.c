@@ -2,6 +2,7 @@
 
 #include "policy/text.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -184,4 +185,32 @@ bool signers_name(const policy_signers *signers, const char *id)
         if (names_hold(&signers->groups[i]->members, id))
             return true;
     return false;
+}
+
+/* Which wildcard of the filter stands at this level, from 1. */
+static unsigned wildcard_number(const char *filter, unsigned level)
+{
+    unsigned number = 0;
+    unsigned at = 0;
+    for (const char *p = filter; *p != '\0' && at <= level; p++) {
+        number += *p == '+';
+        at += *p == '/';
+    }
+    return number;
+}
+
+bool policy_signer_text(char *out, size_t cap, const policy_rule *rule, size_t i)
+{
+    const policy_signers *s = rule->signers;
+    const size_t anyone = s->anyone ? 1 : 0;
+    if (i < anyone)
+        return snprintf(out, cap, "*") > 0;
+    i -= anyone;
+    if (i < s->level_n)
+        return snprintf(out, cap, "%%%u", wildcard_number(rule->filter, s->levels[i])) > 0;
+    i -= s->level_n;
+    if (i < s->group_n)
+        return snprintf(out, cap, "@%s", s->groups[i]->name) > 0;
+    i -= s->group_n;
+    return i < s->ids.n && snprintf(out, cap, "%s", s->ids.at[i]) > 0;
 }

@@ -385,6 +385,8 @@ static void test_usage(void)
         {{"seal", "--key", "a.key", "--topic", "$SYS/x", "--signed-only"}, "reserved"},
         {{"seal", "--key", "a.secret", "--topic", "t", "--signed-only"}, "must end in .key"},
         {{"seal", "--key", "a.key", "--topic", "t", "--signed-only", "--record", "k"}, "KEY=VALUE"},
+        {{"seal", "--key", "a.key", "--topic", "t", "--signed-only", "--will", "--exp", "5"},
+         "neither --record nor --exp"},
         {{"seal", "--key", "a.key", "--topic", "t", "--signed-only", "--record", "=v"}, "KEY=VALUE"},
         {{"seal", "--key", "a.key", "--topic", "t", "--signed-only", "--record", "k=1", "--record", "k=2"},
          "each key stands once"},
@@ -1241,7 +1243,8 @@ static void test_policy_explain(void)
     put_text("p.conf", policy_text);
     PEP("policy", "explain", "p.conf", "sensors/7/telemetry", "--signer", "7");
     expect(0, NULL);
-    CU_ASSERT_TRUE(printed("filter        sensors/+/telemetry") && printed("line          4") && printed("enforce"));
+    CU_ASSERT_TRUE(printed("filter        sensors/+/telemetry") && printed("line          p.conf:4") &&
+                   printed("signers       %1") && printed("enforce"));
     CU_ASSERT_TRUE(printed("max_age       30 s") && printed("65536 bytes") && printed("signer        7: allowed"));
     PEP("policy", "explain", "p.conf", "sensors/7/telemetry", "--signer", "8");
     CU_ASSERT_TRUE(r.code == 1 && printed("signer        8: not allowed"));

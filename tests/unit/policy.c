@@ -1310,6 +1310,32 @@ static void wildcard_signers(void)
     policy_free(p);
 }
 
+static void signers_as_text(void)
+{
+    static const char *const expected[] = {"*", "%2", "@ops", "a", "dev-1"};
+    char text[128];
+    policy *p =
+        load("groups = { ops = [ \"x\" ]; };\n"
+             "topics = ( { filter = \"a/+/b/+/#\"; signers = [ \"dev-1\", \"%2\", \"@ops\", \"*\", \"a\" ]; } );");
+    const policy_rule *rule = policy_rule_at(p, 0);
+    for (size_t i = 0; i < sizeof(expected) / sizeof(expected[0]); i++) {
+        CU_ASSERT_TRUE(policy_signer_text(text, sizeof(text), rule, i));
+        CU_ASSERT_STRING_EQUAL(text, expected[i]);
+    }
+    CU_ASSERT_FALSE(policy_signer_text(text, sizeof(text), rule, sizeof(expected) / sizeof(expected[0])));
+    policy_free(p);
+}
+
+static void reserved_topics(void)
+{
+    static const char *const reserved[] = {"$PEP", "$PEP/keys/a", "$share/g/t", "$share", "$SYS/broker/pep/refused/x"};
+    static const char *const others[] = {"PEP", "$PEPPER", "$SYS/broker", "$SYS/broker/peppers", "a/$PEP", "$SHARE/g"};
+    for (size_t i = 0; i < sizeof(reserved) / sizeof(reserved[0]); i++)
+        CU_ASSERT_TRUE(policy_reserved(reserved[i]));
+    for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
+        CU_ASSERT_FALSE(policy_reserved(others[i]));
+}
+
 static const unit_test tests[] = {
     {"the sample policy means what it says", sample_means_what_it_says},
     {"defaults", defaults},
@@ -1344,6 +1370,8 @@ static const unit_test tests[] = {
     {"ids and groups", ids_and_groups},
     {"signers do not leak between rules", signers_do_not_leak_between_rules},
     {"wildcard signers", wildcard_signers},
+    {"signers as text", signers_as_text},
+    {"reserved topics", reserved_topics},
 };
 
 UNIT_MAIN("policy", tests)
