@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What the plugin costs the broker: starts Mosquitto in four ways on loopback, one after the other and again, loads
+# What the plugin costs the broker: starts Mosquitto in five ways on loopback, one after the other and again, loads
 # each, and prints the medians side by side. See bench/README.md.
 #
 #   bench/report.sh BUILD_FOLDER [ROUNDS [SECONDS [QOS]]]      5 rounds of 4 seconds at QoS 0, unless told otherwise
@@ -9,7 +9,7 @@ if [ $# -lt 1 ]; then
   exit 2
 fi
 rounds=${2:-5} seconds=${3:-4} qos=${4:-0}
-bin='' plugin=''
+bin='' plugin='' only_verify=''
 # shellcheck source=/dev/null
 source "$1/bench/paths.sh"
 here=$(cd "$(dirname "$0")" && pwd)
@@ -44,6 +44,9 @@ conf() { # WAY
     unprotected | verifying)
       printf '%s\n' "plugin $plugin" "plugin_opt_policy $work/policy-$1" "plugin_opt_records $work/records" \
         "plugin_opt_state $work/state" "acl_file $work/acl"
+      ;;
+    verify)
+      printf '%s\n' "plugin $only_verify" "plugin_opt_record $work/records/bench.pub" "acl_file $work/acl"
       ;;
     tls) printf '%s\n' "certfile $work/tls.crt" "keyfile $work/tls.key" "tls_version tlsv1.3" ;;
   esac
@@ -80,7 +83,7 @@ measure() { # WAY SUBSCRIBERS
   local options=() result
   [ "$2" = 0 ] || options+=(--subscribe)
   [ "$1" != tls ] || options+=(--tls "$work/tls.crt")
-  [ "$1" != verifying ] || options+=(--once)
+  [[ $1 != verif* ]] || options+=(--once)
   start_broker "$1"
   result=$("$bin/bench_load" "$port" "$broker" "$seconds" "$work/pool" --qos "$qos" "${options[@]}") ||
     { cat "$work/log" >&2 && return 1; }
@@ -94,10 +97,12 @@ for ((round = 1; round <= rounds; round++)); do
   echo "round $round of $rounds" >&2
   echo "bare 0 0 0 $("$bin/bench_verify" "$work/pool" "$work/records/bench.pub")" >>"$work/results"
   for subscribers in 0 1; do
-    for way in plain unprotected verifying tls; do
+    for way in plain unprotected verify verifying tls; do
       measure "$way" "$subscribers"
     done
   done
 done
 "$mosquitto" -h | head -n 1 || true # its help ends with exit code 3
+mkdir "$work/gate"
+"$bin/bench_gate" "$work/pool" "$work/records" "$work/gate"
 awk -v qos="$qos" -v rounds="$rounds" -f "$here/table.awk" "$work/results"
