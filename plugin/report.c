@@ -66,7 +66,7 @@ static const char *text_or_dash(const char *text)
 
 void report_refusal(report *r, const gate_message *m, const gate_verdict *verdict)
 {
-    report_client one;
+    report_client one = {.refused = 0};
     report_client *c = m->stored ? &one : client_place(r, text_or_dash(m->client_id)); /* stored: it only receives */
     c->refused++;
     printable(c->id, sizeof c->id, text_or_dash(m->client_id));

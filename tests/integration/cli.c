@@ -705,9 +705,10 @@ static void test_hostile_topic(void)
 /* Nor may it show another text than stands there: separators of lines, and what turns the direction of writing. */
 static void test_hostile_layout(void)
 {
+    static const char topic[] = "a" HOSTILE_LAYOUT LAYOUT_NEIGHBOURS;
     enter_folder();
     make_devices();
-    PEP_FED("x", 1, "seal", "--key", "alice.key", "--signed-only", "--topic", "a" HOSTILE_LAYOUT LAYOUT_NEIGHBOURS);
+    PEP_FED("x", 1, "seal", "--key", "alice.key", "--signed-only", "--topic", topic);
     expect(0, NULL);
     keep_envelope();
     PEP_FED(sealed, sealed_n, "inspect");
