@@ -460,6 +460,7 @@ static void faults_of_authorities(void)
         "AQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eHyB", /* bits behind the end */
         "//////////////////////////////////////////8", /* not the URL alphabet */
         "AQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0e yA",
+        "AQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRob\xc3\xa9HB0eA", /* 43 bytes; libsodium reads the two as _ */
     };
     for (size_t i = 0; i < COUNT(keys); i++) {
         char text[256];
