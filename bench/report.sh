@@ -43,7 +43,7 @@ conf() { # WAY
   case $1 in
     unprotected | verifying)
       printf '%s\n' "plugin $plugin" "plugin_opt_policy $work/policy-$1" "plugin_opt_records $work/records" \
-        "plugin_opt_state $work/state" "acl_file $work/acl"
+        "plugin_opt_state $work/state" "plugin_opt_sys_interval 1" "acl_file $work/acl"
       ;;
     verify)
       printf '%s\n' "plugin $only_verify" "plugin_opt_record $work/records/bench.pub" "acl_file $work/acl"
@@ -72,7 +72,7 @@ stop_broker() {
   broker=0
 }
 
-# Where something was refused, the figures would be those of something else. The counters come once a second.
+# Where something was refused, the figures would be those of something else. The counters come every second.
 check_accepted() { # COUNT
   local accepted
   accepted=$(mosquitto_sub -p "$port" -W 2 -t "$sys/broker/pep/messages/accepted" 2>/dev/null | tail -n 1) || true

@@ -12,7 +12,7 @@ counter() { mosquitto_sub -h broker -t "\$SYS/broker/pep/refused/$1" -C 1 -W 5; 
 
 # attempt REASON "what it does" COMMAND...
 attempt() {
-  local reason=$1 what=$2 before deadline=$((SECONDS + 10))
+  local reason=$1 what=$2 before deadline=$((SECONDS + 30))
   shift 2
   before=$(counter "$reason")
   echo "rogue: $what"

@@ -37,6 +37,7 @@ static const struct {
     {PEP_EXPIRED, "expired", "its own expiry has passed"},
     {PEP_REPLAYED, "replayed", "its seq was seen before, or lies below what is remembered"},
     {PEP_BAD_SIGNATURE, "bad-signature", "the signature is not the signer's"},
+    {PEP_RATE_LIMITED, "rate-limited", "its signature was not verified: too many from there were bad of late"},
     {PEP_CANNOT_OPEN, "cannot-open", "it is not for this key, or was altered"},
     {PEP_BAD_ARGUMENT, "bad-argument", "a value that no envelope or file can carry"},
     {PEP_BUFFER_TOO_SMALL, "buffer-too-small", "the buffer is too small"},

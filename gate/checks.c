@@ -47,6 +47,8 @@ static pep_reason check_signer_known(judgement *j)
     j->signer = pep_keyring_find(j->rules->records, j->envelope.kid);
     if (j->signer == NULL)
         return PEP_UNKNOWN_SIGNER;
+    if (j->door == DOOR_STORED)
+        return PEP_OK; /* its seq is not asked for */
     return pep_replay_slot(j->rules->replay, &j->slot, j->envelope.kid) == PEP_OK ? PEP_OK : PEP_UNKNOWN_SIGNER;
 }
 
@@ -55,28 +57,30 @@ static pep_reason check_signer_valid(judgement *j)
     return j->now_us / 1000000 > j->signer->not_after_s ? PEP_EXPIRED_SIGNER : PEP_OK;
 }
 
+/* An admin may clear every protected topic: what lies there need not be by a device that is still known. */
 static pep_reason check_may_speak(judgement *j)
 {
+    if (is_clear(j) && policy_is_admin(j->rules->policy, j->signer->id))
+        return PEP_OK;
     return policy_may_sign(j->rule, j->message->topic, j->topic_n, j->signer->id) ? PEP_OK : PEP_SIGNER_NOT_ALLOWED;
 }
 
-/* What `bind` and `relays` look at. A client chooses its own id: it counts only where the operator bound it. */
-static const char *bound_name(const judgement *j)
+/* A client chooses its own id: it counts only where the operator bound it. */
+const char *gate_bound_name(const policy *p, const gate_message *m)
 {
-    bool by_id = policy_bind_of(j->rules->policy) == POLICY_BIND_CLIENTID;
-    return by_id ? j->message->client_id : j->message->username;
+    return policy_bind_of(p) == POLICY_BIND_CLIENTID ? m->client_id : m->username;
 }
 
 static bool is_relay(const judgement *j)
 {
-    return policy_is_relay(j->rules->policy, bound_name(j));
+    return policy_is_relay(j->rules->policy, gate_bound_name(j->rules->policy, j->message));
 }
 
 static pep_reason check_bound(judgement *j)
 {
     if (policy_bind_of(j->rules->policy) == POLICY_BIND_NONE || j->door == DOOR_STORED || is_relay(j))
         return PEP_OK;
-    const char *name = bound_name(j);
+    const char *name = gate_bound_name(j->rules->policy, j->message);
     return name != NULL && strcmp(name, j->signer->id) == 0 ? PEP_OK : PEP_UNBOUND_CLIENT;
 }
 
@@ -207,10 +211,18 @@ static bool verified_before(const judgement *j)
     return j->door == DOOR_STORED && memcmp(verified_place(j)->digest, j->digest, sizeof j->digest) == 0;
 }
 
-static pep_reason check_signature(judgement *j)
+/* Of what is stored, whoever receives it is not to blame. */
+static pep_reason check_budget(judgement *j)
 {
-    if (verified_before(j))
+    const gate_rules *rules = j->rules;
+    bool enforced = j->rule->mode == POLICY_ENFORCE;
+    if (j->door == DOOR_STORED || budget_allows(rules->budget, policy_budget_of(rules->policy), j->message, enforced))
         return PEP_OK;
+    return PEP_RATE_LIMITED;
+}
+
+static bool verify(judgement *j)
+{
     gate_counters *c = j->rules->counters;
     uint64_t started = monotonic_us();
     pep_reason reason = pep_verify(j->rules->work, j->rules->work_n, &j->envelope, j->signer);
@@ -218,7 +230,18 @@ static pep_reason check_signature(judgement *j)
     c->verifications++;
     c->verify_us_sum += took;
     c->verify_us_max = took > c->verify_us_max ? took : c->verify_us_max;
-    if (reason != PEP_OK)
+    return reason == PEP_OK;
+}
+
+static pep_reason check_signature(judgement *j)
+{
+    const gate_rules *rules = j->rules;
+    if (verified_before(j))
+        return PEP_OK;
+    bool verified = verify(j);
+    if (j->door != DOOR_STORED)
+        budget_note(rules->budget, policy_budget_of(rules->policy), j->message, verified);
+    if (!verified)
         return PEP_BAD_SIGNATURE;
     if (needs_digest(j))
         memcpy(verified_place(j)->digest, j->digest, sizeof j->digest);
@@ -248,7 +271,7 @@ static pep_reason run(judgement *j, pep_reason (*const *checks)(judgement *), si
 static pep_reason (*const checks[])(judgement *) = {
     check_size,  check_shape,      check_topic,     check_signer_known, check_signer_valid, check_may_speak,
     check_bound, gate_check_flags, check_encrypted, check_record,       check_redelivery,   check_future,
-    check_age,   check_expiry,     check_replay,    check_signature,
+    check_age,   check_expiry,     check_replay,    check_budget,       check_signature,
 };
 
 pep_reason gate_judge(judgement *j)

@@ -2,6 +2,7 @@
 #ifndef GATE_CHECKS_H
 #define GATE_CHECKS_H
 
+#include "gate/budget.h"
 #include "gate/gate.h"
 
 /* Where the message stands in the broker. */
@@ -25,8 +26,9 @@ typedef struct {
 typedef struct {
     const policy *policy;
     const pep_keyring *records;
-    pep_replay *replay; /* has a slot for every record */
-    uint8_t *work;      /* PEP_WORK_BYTES of the policy's largest envelope */
+    pep_replay *replay; /* has a slot for every record; NULL: only what is stored is judged */
+    budget *budget;
+    uint8_t *work; /* PEP_WORK_BYTES of the policy's largest envelope */
     size_t work_n;
     gate_verified *verified; /* GATE_VERIFIED_PLACES */
     gate_counters *counters;
@@ -50,6 +52,9 @@ typedef struct {
 
 /* Runs the checks and commits the seq of what is accepted. PEP_OK with j->rule == NULL: the topic is not protected. */
 pep_reason gate_judge(judgement *j);
+
+/* What `bind`, `relays` and `admins` look at: the client id or the user name; NULL where there is none. */
+const char *gate_bound_name(const policy *p, const gate_message *m);
 
 /* A will flag on what turned out to be an ordinary publish: asked at delivery, of a verdict made at the access check.
  */

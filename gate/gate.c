@@ -2,6 +2,7 @@
 #include "gate/gate.h"
 
 #include <errno.h>
+#include <sodium.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -42,6 +43,7 @@ struct gate {
     uint8_t *work;
     size_t work_n;
     gate_verified *verified;
+    budget *budget;
     gate_counters counters;
     kept_verdict kept;
     delivery_verdict delivery;
@@ -80,7 +82,7 @@ static void free_rule_set(rule_set *set)
 /* Every record gets its replay slot now, with room on disk, so that nothing can run short while a message waits. */
 static bool take_slots(gate_error *error, pep_replay *replay, const pep_keyring *records)
 {
-    for (size_t i = 0; i < pep_keyring_count(records); i++) {
+    for (size_t i = 0; replay != NULL && i < pep_keyring_count(records); i++) {
         size_t slot;
         pep_reason reason = pep_replay_slot(replay, &slot, pep_keyring_at(records, i)->sign_kid);
         if (reason != PEP_OK)
@@ -167,18 +169,27 @@ static bool open_replay(gate *g, gate_error *error, const char *state_dir)
     return true;
 }
 
+static bool take_memory(gate *g, const gate_config *config)
+{
+    uint8_t key[BUDGET_KEY_BYTES];
+    randombytes_buf(key, sizeof key);
+    g->policy_path = strdup(config->policy_path);
+    g->records_dir = strdup(config->records_dir);
+    g->verified = calloc(GATE_VERIFIED_PLACES, sizeof *g->verified);
+    g->budget = budget_new(key);
+    return g->policy_path != NULL && g->records_dir != NULL && g->verified != NULL && g->budget != NULL;
+}
+
 gate *gate_open(gate_error *error, const gate_config *config)
 {
     rule_set set;
     gate *g = calloc(1, sizeof *g);
-    if (g == NULL || pep_init() != PEP_OK || (g->policy_path = strdup(config->policy_path)) == NULL ||
-        (g->records_dir = strdup(config->records_dir)) == NULL ||
-        (g->verified = calloc(GATE_VERIFIED_PLACES, sizeof *g->verified)) == NULL) {
+    if (g == NULL || pep_init() != PEP_OK || !take_memory(g, config)) {
         fail(error, "out of memory");
         gate_close(g);
         return NULL;
     }
-    if (!open_replay(g, error, config->state_dir) || !load_rule_set(&set, error, g)) {
+    if ((config->state_dir != NULL && !open_replay(g, error, config->state_dir)) || !load_rule_set(&set, error, g)) {
         gate_close(g);
         return NULL;
     }
@@ -196,6 +207,7 @@ void gate_close(gate *g)
     free(g->policy_path);
     free(g->records_dir);
     free(g->verified);
+    budget_free(g->budget);
     free(g);
 }
 
@@ -235,7 +247,7 @@ gate_reload_result gate_reload(gate *g, gate_error *error)
 
 static void start(judgement *j, gate_rules *rules, gate *g, const gate_message *m, gate_door door)
 {
-    *rules = (gate_rules){g->policy, g->records, g->replay, g->work, g->work_n, g->verified, &g->counters};
+    *rules = (gate_rules){g->policy, g->records, g->replay, g->budget, g->work, g->work_n, g->verified, &g->counters};
     memset(j, 0, sizeof *j);
     j->rules = rules;
     j->message = m;
@@ -243,24 +255,29 @@ static void start(judgement *j, gate_rules *rules, gate *g, const gate_message *
 }
 
 /* Reserved topics have no rule, and are refused whatever the mode of any rule. */
-static gate_verdict refuse(gate *g, gate_door door, pep_reason reason, const policy_rule *rule, const char *signer)
+static gate_verdict refuse(gate *g, gate_door door, gate_verdict verdict)
 {
-    if (rule != NULL && rule->mode == POLICY_OBSERVE) {
-        bool news = door != DOOR_STORED; /* observed when it came in */
-        g->counters.observed[reason] += news ? 1 : 0;
-        return (gate_verdict){GATE_PASS, reason, rule, news, signer};
+    if (verdict.rule != NULL && verdict.rule->mode == POLICY_OBSERVE) {
+        verdict.action = GATE_PASS;
+        verdict.news = door != DOOR_STORED; /* else observed when it came in */
+        g->counters.observed[verdict.reason] += verdict.news ? 1 : 0;
+    } else {
+        verdict.action = GATE_REFUSE;
+        verdict.news = true;
+        g->counters.refused[verdict.reason]++;
     }
-    g->counters.refused[reason]++;
-    return (gate_verdict){GATE_REFUSE, reason, rule, true, signer};
+    return verdict;
 }
 
 static gate_verdict verdict_of(gate *g, const judgement *j, pep_reason reason)
 {
-    const char *signer = j->signer == NULL ? NULL : j->signer->id;
+    gate_verdict verdict = {.reason = reason, .rule = j->rule, .news = true, .seq = j->envelope.seq};
+    verdict.signer = j->signer == NULL ? NULL : j->signer->id;
     if (reason != PEP_OK)
-        return refuse(g, j->door, reason, j->rule, signer);
+        return refuse(g, j->door, verdict);
     bool clear = j->rule != NULL && (j->envelope.flags & PEP_FLAG_CLEAR) != 0;
-    return (gate_verdict){clear ? GATE_CLEAR : GATE_PASS, PEP_OK, j->rule, true, signer};
+    verdict.action = clear ? GATE_CLEAR : GATE_PASS;
+    return verdict;
 }
 
 /* Counts what was really accepted: at delivery, so that what an ACL denied in between is not in it. */
@@ -326,8 +343,12 @@ static gate_verdict use_kept(gate *g, const gate_message *m)
     k->live = false;
     start(&j, &rules, g, m, DOOR_MESSAGE);
     j.envelope.flags = k->flags;
+    gate_verdict verdict = k->verdict;
     pep_reason reason = gate_check_flags(&j); /* only now is it known that it is no will */
-    return reason == PEP_OK ? k->verdict : refuse(g, DOOR_MESSAGE, reason, k->verdict.rule, k->verdict.signer);
+    if (reason == PEP_OK)
+        return verdict;
+    verdict.reason = reason;
+    return refuse(g, DOOR_MESSAGE, verdict);
 }
 
 gate_verdict gate_at_message(gate *g, const gate_message *m)
@@ -367,6 +388,18 @@ gate_verdict gate_at_delivery(gate *g, const gate_message *m)
 }
 
 /* ---- the rest ---- */
+
+bool gate_is_auditor(const gate *g, const gate_message *m)
+{
+    return policy_bind_of(g->policy) != POLICY_BIND_NONE && policy_is_admin(g->policy, gate_bound_name(g->policy, m));
+}
+
+char *gate_next_kick(gate *g)
+{
+    char *client_id = budget_next_kick(g->budget);
+    g->counters.kicked += client_id != NULL;
+    return client_id;
+}
 
 bool gate_access_was_skipped(gate *g)
 {

@@ -14,7 +14,8 @@ typedef struct gate gate;
 typedef struct {
     const char *policy_path; /* the policy file */
     const char *records_dir; /* folder of .pub files */
-    const char *state_dir;   /* folder for the replay state; made, mode 0700, where it is not there */
+    const char *state_dir; /* folder for the replay state; made, mode 0700, where it is not there. NULL: a gate without
+                            * state, of which only gate_at_delivery may be asked */
 } gate_config;
 
 typedef struct {
@@ -26,6 +27,7 @@ typedef struct {
     const void *client;    /* who sends it: the broker's pointer, compared only */
     const char *client_id; /* may be NULL */
     const char *username;  /* may be NULL */
+    const char *address;   /* IP address in text; may be NULL */
     bool bridge;           /* comes in through a bridge that this broker runs */
     bool stored;           /* accepted or stored earlier: about to be delivered, or looked at again before that */
     const char *topic;     /* as the broker has it, prefixes included */
@@ -33,7 +35,8 @@ typedef struct {
     size_t payload_n;
     int qos;
     bool retain;
-    uint64_t now_us; /* 0: the gate asks CLOCK_REALTIME where it needs the time */
+    uint64_t now_us;       /* 0: the gate asks CLOCK_REALTIME where it needs the time */
+    uint64_t monotonic_us; /* 0: it asks CLOCK_MONOTONIC */
 } gate_message;
 
 typedef enum {
@@ -48,17 +51,21 @@ typedef struct {
     const policy_rule *rule; /* NULL: the topic is not protected */
     bool news;               /* false: the same verdict was given for this message before */
     const char *signer;      /* its id where it is known, for people; valid until the next call */
+    uint64_t seq;            /* the envelope's; 0 where it has none */
 } gate_verdict;
+
+#define GATE_REASONS (PEP_RATE_LIMITED + 1) /* what a gate can say is below */
 
 /* What was counted since the gate was opened. */
 typedef struct {
     uint64_t accepted;
-    uint64_t refused[PEP_BAD_SIGNATURE + 1];  /* by reason, on enforced topics */
-    uint64_t observed[PEP_BAD_SIGNATURE + 1]; /* by reason, what enforce would have refused */
-    uint64_t redelivered;                     /* of the accepted ones: the same message once more */
-    uint64_t verifications;                   /* signatures verified */
+    uint64_t refused[GATE_REASONS];  /* by reason, on enforced topics */
+    uint64_t observed[GATE_REASONS]; /* by reason, what enforce would have refused */
+    uint64_t redelivered;            /* of the accepted ones: the same message once more */
+    uint64_t verifications;          /* signatures verified */
     uint64_t verify_us_sum;
     uint64_t verify_us_max;
+    uint64_t kicked;          /* clients that went on with bad signatures */
     uint64_t access_skipped;  /* publishes that were never shown at the access check: another plugin answers first */
     uint64_t policies_loaded; /* the first one included */
     uint64_t policies_failed;
@@ -88,6 +95,18 @@ gate_verdict gate_at_message(gate *g, const gate_message *m);
  * nothing. The verdict is kept for the further deliveries of the same message.
  */
 gate_verdict gate_at_delivery(gate *g, const gate_message *m);
+
+/*
+ * True where the policy lets this client look for what the gate withholds: it is bound to the name of an admin. It is
+ * shown retained messages that the gate refuses to everybody else.
+ */
+bool gate_is_auditor(const gate *g, const gate_message *m);
+
+/*
+ * The id of a client that must be disconnected, owned by the caller; NULL: no more. Ask on a tick: Mosquitto cannot
+ * disconnect a client while it asks about one of its messages.
+ */
+char *gate_next_kick(gate *g);
 
 /* Drops the kept verdicts (on a tick and on a disconnect). */
 void gate_forget(gate *g);

@@ -11,12 +11,14 @@
 #if __has_include(<mosquitto/broker_plugin.h>)
 #include <mosquitto/broker.h>
 #include <mosquitto/broker_plugin.h>
+#define TICK_NEXT_MS next_ms
 #else
 #include <mosquitto_broker.h>
 
 #include <mosquitto_plugin.h>
 
 #include <mosquitto.h>
+#define TICK_NEXT_MS next_ns /* of the same place; 2.0 does not look at it */
 #endif
 
 #define RETURN_IGNORE 32 /* MOSQ_ERR_PLUGIN_IGNORE of 2.1; on 2.0 it would disconnect the client */

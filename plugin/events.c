@@ -1,5 +1,6 @@
 /* Translates the broker's events into calls of the gate, and verdicts into return codes. */
 #include <stddef.h>
+#include <stdlib.h>
 
 #include "plugin/plugin.h"
 
@@ -18,6 +19,7 @@ static gate_message message_of(const struct mosquitto *client)
         .client = client,
         .client_id = mosquitto_client_id(client),
         .username = mosquitto_client_username(client),
+        .address = mosquitto_client_address(client),
     };
 }
 
@@ -27,24 +29,54 @@ static bool is_phantom(const struct mosquitto *client)
     return mosquitto_client_address(client) == NULL && mosquitto_client_protocol_version(client) == 0;
 }
 
-static int on_acl_check(int event, void *event_data, void *userdata)
+static void tell(plugin *p, const gate_message *m, const gate_verdict *verdict)
 {
-    const struct mosquitto_evt_acl_check *e = event_data;
-    plugin *p = userdata;
-    (void)event;
-    bool delivery = e->access == MOSQ_ACL_READ && (e->retain || e->qos == 2);
-    if (e->access != MOSQ_ACL_WRITE && !delivery)
-        return not_ours();
+    if (verdict->reason == PEP_OK || !verdict->news)
+        return;
+    report_refusal(&p->report, m, verdict);
+    if (verdict->action == GATE_REFUSE && !m->stored)
+        notices_add(p->notices, m, verdict);
+}
+
+/* Live messages of QoS 0 and 1 were judged a moment ago. */
+static int on_read(plugin *p, const struct mosquitto_evt_acl_check *e)
+{
     gate_message m = message_of(e->client);
-    m.stored = delivery || is_phantom(e->client);
+    if (notices_are_on(e->topic))
+        return notices_are_for(m.client_id, e->topic) ? not_ours() : MOSQ_ERR_ACL_DENIED;
+    if (!e->retain && e->qos < 2)
+        return not_ours();
+    m.stored = true;
     m.topic = e->topic;
     m.payload = e->payload;
     m.payload_n = e->payloadlen;
     m.qos = e->qos;
     m.retain = e->retain;
-    gate_verdict verdict = delivery ? gate_at_delivery(p->gate, &m) : gate_at_access(p->gate, &m);
-    if (verdict.reason != PEP_OK && verdict.news)
-        report_refusal(&p->report, &m, &verdict);
+    if (m.retain && gate_is_auditor(p->gate, &m))
+        return not_ours();
+    gate_verdict verdict = gate_at_delivery(p->gate, &m);
+    tell(p, &m, &verdict);
+    return verdict.action == GATE_REFUSE ? MOSQ_ERR_ACL_DENIED : not_ours();
+}
+
+static int on_acl_check(int event, void *event_data, void *userdata)
+{
+    const struct mosquitto_evt_acl_check *e = event_data;
+    plugin *p = userdata;
+    (void)event;
+    if (e->access == MOSQ_ACL_READ)
+        return on_read(p, e);
+    if (e->access != MOSQ_ACL_WRITE)
+        return not_ours();
+    gate_message m = message_of(e->client);
+    m.stored = is_phantom(e->client);
+    m.topic = e->topic;
+    m.payload = e->payload;
+    m.payload_n = e->payloadlen;
+    m.qos = e->qos;
+    m.retain = e->retain;
+    gate_verdict verdict = gate_at_access(p->gate, &m);
+    tell(p, &m, &verdict);
     return verdict.action == GATE_REFUSE ? MOSQ_ERR_ACL_DENIED : not_ours();
 }
 
@@ -54,15 +86,14 @@ static int on_message(int event, void *event_data, void *userdata)
     plugin *p = userdata;
     (void)event;
     gate_message m = message_of(e->client);
-    m.bridge = mosquitto_client_address(e->client) == NULL;
+    m.bridge = m.address == NULL;
     m.topic = e->topic;
     m.payload = e->payload;
     m.payload_n = e->payloadlen;
     m.qos = e->qos;
     m.retain = e->retain;
     gate_verdict verdict = gate_at_message(p->gate, &m);
-    if (verdict.reason != PEP_OK && verdict.news)
-        report_refusal(&p->report, &m, &verdict);
+    tell(p, &m, &verdict);
     if (verdict.action == GATE_REFUSE)
         return MOSQ_ERR_ACL_DENIED;
     if (verdict.action == GATE_CLEAR) { /* the broker frees the old payload, and takes this for its own clear */
@@ -72,15 +103,25 @@ static int on_message(int event, void *event_data, void *userdata)
     return MOSQ_ERR_SUCCESS;
 }
 
+static void kick(plugin *p)
+{
+    for (char *client_id; (client_id = gate_next_kick(p->gate)) != NULL; free(client_id)) {
+        mosquitto_log_printf(MOSQ_LOG_DEBUG, "pep: kicked a client that went on with bad signatures");
+        mosquitto_kick_client_by_clientid(client_id, true);
+    }
+}
+
 static int on_tick(int event, void *event_data, void *userdata)
 {
     struct mosquitto_evt_tick *e = event_data;
     plugin *p = userdata;
     (void)event;
     if (broker_is_2_1())
-        e->next_s = 1; /* 2.1 ticks when asked to, 2.0 on every loop */
+        e->TICK_NEXT_MS = 100; /* 2.1 ticks when asked to; 2.0 on every turn of its loop, at least that often */
     gate_forget(p->gate);
-    report_tick(&p->report, p->gate);
+    kick(p);
+    notices_tick(p->notices);
+    report_tick(&p->report, p->gate, notices_counted(p->notices));
     return MOSQ_ERR_SUCCESS;
 }
 

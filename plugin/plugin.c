@@ -27,6 +27,7 @@ static void stop(plugin *p)
         return;
     events_unregister(p);
     gate_close(p->gate);
+    notices_free(p->notices);
     free(p);
 }
 
@@ -56,10 +57,11 @@ EXPORTED int mosquitto_plugin_init(mosquitto_plugin_id_t *identifier, void **use
     if (!options_parse(&given, &error, options, option_count))
         return refuse_start(NULL, error.text);
     plugin *p = calloc(1, sizeof *p);
-    if (p == NULL)
-        return refuse_start(NULL, "out of memory");
-    const gate_config config = {given.policy, given.records, given.state};
+    if (p == NULL || (p->notices = notices_new()) == NULL)
+        return refuse_start(p, "out of memory");
     p->id = identifier;
+    const gate_config config = {given.policy, given.records, given.state};
+    p->report.sys_interval_s = given.sys_interval_s;
     p->gate = gate_open(&error, &config);
     if (p->gate == NULL)
         return refuse_start(p, error.text);

@@ -4,17 +4,23 @@
 
 #include "gate/gate.h"
 #include "plugin/broker.h"
+#include "plugin/notices.h"
 
 /* ---- options.c: the lines plugin_opt_* of mosquitto.conf ---- */
 
+#define SYS_INTERVAL_S     10 /* Mosquitto's own default */
+#define SYS_INTERVAL_MAX_S 65535
+
 typedef struct {
-    const char *policy;  /* the policy file */
-    const char *records; /* folder of .pub files */
-    const char *state;   /* folder of the replay state */
+    const char *policy;      /* the policy file */
+    const char *records;     /* folder of .pub files */
+    const char *state;       /* folder of the replay state */
+    unsigned sys_interval_s; /* between two publications of the counters; 0: never */
+    bool sys_interval_given;
 } plugin_options;
 
 /* Fills `out` with pointers into `given`. False, and one line in `error`, for an option that is unknown, given twice,
- * missing, or no absolute path. */
+ * missing, or has a value that it cannot have. */
 bool options_parse(plugin_options *out, gate_error *error, const struct mosquitto_opt *given, int count);
 
 /* ---- report.c: what operators see ---- */
@@ -33,11 +39,14 @@ typedef struct {
 } report_client;
 
 typedef struct {
+    unsigned sys_interval_s;
     uint64_t next_counters_ms; /* CLOCK_MONOTONIC, as all here */
+    uint64_t next_look_ms;
     uint64_t next_warning_ms;
     uint64_t next_sync_ms;
     bool published_once;
-    gate_counters published;               /* as last published */
+    gate_counters published; /* as last published */
+    notice_counters notices_published;
     gate_counters warned;                  /* as last told in a warning */
     report_client clients[REPORT_CLIENTS]; /* those refused most since that warning */
 } report;
@@ -45,8 +54,8 @@ typedef struct {
 /* One refused or observed message: a line at debug level, and a place in the next warning. */
 void report_refusal(report *r, const gate_message *m, const gate_verdict *verdict);
 
-/* Called on each tick: counters, at most once a second; a warning, at most once a minute; the state, every 5 s. */
-void report_tick(report *r, gate *g);
+/* Called on each tick: counters, at their interval; a warning, at most once a minute; the state, every 5 s. */
+void report_tick(report *r, gate *g, const notice_counters *told);
 
 /* A warning where the rules or the records are such that nothing is protected, or nobody can speak. */
 void report_unprotected(const gate *g);
@@ -60,6 +69,7 @@ typedef struct {
     mosquitto_plugin_id_t *id;
     gate *gate;
     report report;
+    notices *notices;
 } plugin;
 
 /* Registers all callbacks, or none (an error code of Mosquitto's). */

@@ -6,12 +6,11 @@
 
 #include "plugin/plugin.h"
 
-#define COUNTERS_EVERY_MS 1000
-#define WARNING_EVERY_MS  60000
-#define SYNC_EVERY_MS     5000
-#define SYS_PREFIX        "$SYS/broker/pep/"
-#define REASONS           (PEP_BAD_SIGNATURE + 1)
-#define LINE_BYTES        900 /* Mosquitto cuts log lines at 1000 */
+#define LOOK_EVERY_MS    1000
+#define WARNING_EVERY_MS 60000
+#define SYNC_EVERY_MS    5000
+#define SYS_PREFIX       "$SYS/broker/pep/"
+#define LINE_BYTES       900 /* Mosquitto cuts log lines at 1000 */
 
 static uint64_t monotonic_ms(void)
 {
@@ -78,19 +77,19 @@ void report_refusal(report *r, const gate_message *m, const gate_verdict *verdic
                          c->id, c->topic, c->username, c->signer);
 }
 
-static uint64_t sum(const uint64_t counts[REASONS])
+static uint64_t sum(const uint64_t counts[GATE_REASONS])
 {
     uint64_t total = 0;
-    for (size_t i = 0; i < REASONS; i++)
+    for (size_t i = 0; i < GATE_REASONS; i++)
         total += counts[i];
     return total;
 }
 
-static size_t append_counts(char *line, size_t n, const char *what, const uint64_t now[REASONS],
-                            const uint64_t before[REASONS])
+static size_t append_counts(char *line, size_t n, const char *what, const uint64_t now[GATE_REASONS],
+                            const uint64_t before[GATE_REASONS])
 {
     const char *separator = what;
-    for (unsigned i = 0; i < REASONS && n < LINE_BYTES; i++) {
+    for (unsigned i = 0; i < GATE_REASONS && n < LINE_BYTES; i++) {
         if (now[i] == before[i])
             continue;
         n += (size_t)snprintf(line + n, LINE_BYTES - n, "%s%" PRIu64 " %s", separator, now[i] - before[i],
@@ -118,6 +117,8 @@ static void warn(report *r, const gate_counters *now, uint64_t now_ms)
         return;
     size_t n = append_counts(line, 0, "refused ", now->refused, r->warned.refused);
     n = append_counts(line, n, n == 0 ? "would refuse " : "; would refuse ", now->observed, r->warned.observed);
+    if (now->kicked != r->warned.kicked && n < LINE_BYTES)
+        n += (size_t)snprintf(line + n, LINE_BYTES - n, "; kicked clients: %" PRIu64, now->kicked - r->warned.kicked);
     const report_client *most = worst(r);
     if (most->refused > 0 && n < LINE_BYTES)
         snprintf(line + n, LINE_BYTES - n, "; most by client %s, last: topic %s user %s signer %s", most->id,
@@ -151,9 +152,11 @@ static void publish_change(const report *r, const char *name, const char *suffix
         publish(name, suffix, now);
 }
 
-static void publish_counters(report *r, const gate_counters *now)
+/* Their names are fixed: docs/OPERATIONS.md. */
+static void publish_counters(report *r, const gate_counters *now, const notice_counters *told)
 {
     const gate_counters *before = &r->published;
+    const notice_counters *notices_before = &r->notices_published;
     publish_change(r, "messages/accepted", "", now->accepted, before->accepted);
     publish_change(r, "messages/redelivered", "", now->redelivered, before->redelivered);
     publish_change(r, "messages/refused", "", sum(now->refused), sum(before->refused));
@@ -161,34 +164,43 @@ static void publish_counters(report *r, const gate_counters *now)
     publish_change(r, "verifications/count", "", now->verifications, before->verifications);
     publish_change(r, "verifications/us/sum", "", now->verify_us_sum, before->verify_us_sum);
     publish_change(r, "verifications/us/max", "", now->verify_us_max, before->verify_us_max);
+    publish_change(r, "notices/sent", "", told->sent, notices_before->sent);
+    publish_change(r, "notices/suppressed", "", told->suppressed, notices_before->suppressed);
+    publish_change(r, "clients/kicked", "", now->kicked, before->kicked);
     publish_change(r, "access/skipped", "", now->access_skipped, before->access_skipped);
     publish_change(r, "policy/loaded", "", now->policies_loaded, before->policies_loaded);
     publish_change(r, "policy/failed", "", now->policies_failed, before->policies_failed);
-    for (unsigned i = PEP_OK + 1; i < REASONS; i++) {
+    for (unsigned i = PEP_OK + 1; i < GATE_REASONS; i++) {
         const char *name = pep_reason_name((pep_reason)i);
         publish_change(r, "refused/", name, now->refused[i], before->refused[i]);
         publish_change(r, "observed/", name, now->observed[i], before->observed[i]);
     }
     r->published = *now;
+    r->notices_published = *told;
     r->published_once = true;
 }
 
-void report_tick(report *r, gate *g)
+static void look_around(gate *g)
 {
-    const gate_counters *counters = gate_counters_of(g);
-    uint64_t now = monotonic_ms();
-    if (due(&r->next_sync_ms, now, SYNC_EVERY_MS))
-        gate_sync(g);
-    warn(r, counters, now);
-    if (!due(&r->next_counters_ms, now, COUNTERS_EVERY_MS))
-        return;
     if (gate_clock_went_back(g, pep_now_us()))
         mosquitto_log_printf(MOSQ_LOG_WARNING, "pep: the clock is earlier than the newest message that was accepted: "
                                                "devices with the right time will be refused as future-seq");
     if (gate_access_was_skipped(g))
         mosquitto_log_printf(MOSQ_LOG_ERR, "pep: another plugin answers access checks before pep is asked: wills on "
                                            "protected topics pass unchecked; load pep first");
-    publish_counters(r, counters);
+}
+
+void report_tick(report *r, gate *g, const notice_counters *told)
+{
+    const gate_counters *counters = gate_counters_of(g);
+    uint64_t now = monotonic_ms();
+    if (due(&r->next_sync_ms, now, SYNC_EVERY_MS))
+        gate_sync(g);
+    warn(r, counters, now);
+    if (due(&r->next_look_ms, now, LOOK_EVERY_MS))
+        look_around(g);
+    if (r->sys_interval_s > 0 && due(&r->next_counters_ms, now, r->sys_interval_s * 1000ULL))
+        publish_counters(r, counters, told);
 }
 
 /* ---- the start ---- */

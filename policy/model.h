@@ -13,6 +13,7 @@ struct policy {
     policy_enroll enroll;
     policy_bind bind;
     uint64_t max_skew_us;
+    policy_budget budget;
     uint8_t (*authorities)[POLICY_AUTHORITY_KEY_BYTES];
     size_t authority_n;
     names relays;

@@ -12,6 +12,7 @@
 
 _Static_assert(sizeof(policy_enroll) == sizeof(unsigned), "policy_enroll");
 _Static_assert(sizeof(policy_bind) == sizeof(unsigned), "policy_bind");
+_Static_assert(sizeof(policy_over) == sizeof(unsigned), "policy_over");
 
 static bool add_authority(const reader *r, policy *p, const config_setting_t *at, const char *text)
 {
@@ -54,6 +55,23 @@ static bool read_admins(const reader *r, void *object, const config_setting_t *s
     return signers_read(r, &p->admins, setting, key, &p->groups, NULL);
 }
 
+static const char *const overs[] = {"kick", "refuse", NULL};
+
+static const reader_key budget_keys[] = {
+    {"rate", "20", reader_count, offsetof(policy_budget, rate), "100000", false},
+    {"memory", "\"5m\"", reader_duration, offsetof(policy_budget, memory_us), "1d", false},
+    {"over", "\"kick\"", reader_choice, offsetof(policy_budget, over), overs, false},
+    {0},
+};
+
+static bool read_budget(const reader *r, void *object, const config_setting_t *setting, const reader_key *key)
+{
+    policy *p = object;
+    if (!config_setting_is_group(setting))
+        return reader_wrong_type(r, setting, key, "a group");
+    return reader_keys(r, &p->budget, setting, budget_keys);
+}
+
 static const char *const enrolments[] = {"closed", "authority", "token", "open", NULL};
 static const char *const bindings[] = {"none", "username", "clientid", NULL};
 
@@ -66,6 +84,7 @@ static const reader_key policy_keys[] = {
     {"groups", "{ ops = [ \"console\", \"scada-1\" ]; }", signers_read_groups, offsetof(policy, groups), NULL, false},
     {"admins", "[ \"@ops\" ]", read_admins, 0, NULL, false},
     {"max_skew", "\"60s\"", reader_duration, offsetof(policy, max_skew_us), "1d", false},
+    {"budget", "{ rate = 20; memory = \"5m\"; over = \"kick\"; }", read_budget, 0, NULL, false},
     {"topics", "( { filter = \"sensors/+/telemetry\"; signers = [ \"%1\" ]; } );", rules_read, 0, NULL, true},
     {0},
 };
@@ -132,6 +151,7 @@ policy *policy_load(policy_error *error, const char *path)
     }
     p->topics = topics;
     p->max_skew_us = POLICY_DEFAULT_MAX_SKEW_US;
+    p->budget = (policy_budget){POLICY_DEFAULT_RATE, POLICY_DEFAULT_MEMORY_US, POLICY_OVER_KICK};
     if (!load_into(p, error, path)) {
         policy_free(p);
         return NULL;
@@ -166,6 +186,11 @@ policy_bind policy_bind_of(const policy *p)
 uint64_t policy_max_skew_us(const policy *p)
 {
     return p->max_skew_us;
+}
+
+const policy_budget *policy_budget_of(const policy *p)
+{
+    return &p->budget;
 }
 
 size_t policy_authority_count(const policy *p)
@@ -236,7 +261,7 @@ bool policy_may_sign(const policy_rule *rule, const char *topic, size_t topic_n,
 
 bool policy_reserved(const char *topic)
 {
-    static const char *const roots[] = {"$PEP", "$share", "$SYS/broker/pep"};
+    static const char *const roots[] = {"$PEP", "$share", "$SYS/broker/pep", "$CONTROL/pep"};
     for (size_t i = 0; topic[0] == '$' && i < sizeof(roots) / sizeof(roots[0]); i++) {
         size_t n = strlen(roots[i]);
         if (strncmp(topic, roots[i], n) == 0 && (topic[n] == '/' || topic[n] == '\0'))

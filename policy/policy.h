@@ -20,6 +20,7 @@ typedef enum { POLICY_ENROLL_CLOSED, POLICY_ENROLL_AUTHORITY, POLICY_ENROLL_TOKE
 typedef enum { POLICY_BIND_NONE, POLICY_BIND_USERNAME, POLICY_BIND_CLIENTID } policy_bind;
 typedef enum { POLICY_ENFORCE, POLICY_OBSERVE } policy_mode;
 typedef enum { POLICY_ENCRYPTED, POLICY_SIGNED } policy_payload;
+typedef enum { POLICY_OVER_KICK, POLICY_OVER_REFUSE } policy_over;
 
 #define POLICY_AUTHORITY_KEY_BYTES 32
 #define POLICY_LEVELS_MAX          200                      /* levels of a filter: Mosquitto's own limit */
@@ -27,6 +28,8 @@ typedef enum { POLICY_ENCRYPTED, POLICY_SIGNED } policy_payload;
 #define POLICY_MAX_SIZE_LIMIT      (256u * 1024 * 1024 - 1) /* MQTT's largest packet */
 #define POLICY_DEFAULT_MAX_SIZE    (256u * 1024)
 #define POLICY_DEFAULT_MAX_SKEW_US 60000000ULL
+#define POLICY_DEFAULT_RATE        20
+#define POLICY_DEFAULT_MEMORY_US   300000000ULL
 
 typedef struct policy policy;
 
@@ -46,6 +49,13 @@ typedef struct policy_rule {
     const struct policy_signers *signers; /* ask policy_may_sign */
 } policy_rule;
 
+/* `budget`: how many signatures may be verified for those of whom none was good yet. */
+typedef struct {
+    uint32_t rate;      /* a second, for one user name and address; 0: no limit */
+    uint64_t memory_us; /* how long a failure counts */
+    policy_over over;   /* what becomes of who goes on */
+} policy_budget;
+
 /*
  * Reads the file (an absolute or relative path; @include only within the file's folder). Returns the policy, owned by
  * the caller, or NULL with `error` filled: unknown keys, wrong types, values out of range, duplicate filters, unknown
@@ -60,6 +70,7 @@ bool policy_same(const policy *a, const policy *b);
 policy_enroll policy_enroll_of(const policy *p);
 policy_bind policy_bind_of(const policy *p);
 uint64_t policy_max_skew_us(const policy *p);
+const policy_budget *policy_budget_of(const policy *p);
 size_t policy_authority_count(const policy *p);
 const uint8_t *policy_authority_at(const policy *p, size_t i); /* POLICY_AUTHORITY_KEY_BYTES */
 
@@ -82,8 +93,8 @@ uint32_t policy_largest_size(const policy *p);
 const policy_rule *policy_match(const policy *p, const char *topic, size_t topic_n);
 
 /*
- * Topics that no sender may write, whatever the rules say, and all below them: $PEP and $SYS/broker/pep are the
- * plugin's; what a bridge writes to $share/NAME/TOPIC lands in TOPIC's retained message.
+ * Topics that no sender may write, whatever the rules say, and all below them: $PEP, $CONTROL/pep and $SYS/broker/pep
+ * are the plugin's; what a bridge writes to $share/NAME/TOPIC lands in TOPIC's retained message.
  */
 bool policy_reserved(const char *topic);
 

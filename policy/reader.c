@@ -22,7 +22,7 @@ bool reader_no_memory(const reader *r, const config_setting_t *at)
     return reader_fail(r, at, "out of memory");
 }
 
-static bool wrong_type(const reader *r, const config_setting_t *at, const reader_key *key, const char *wanted)
+bool reader_wrong_type(const reader *r, const config_setting_t *at, const reader_key *key, const char *wanted)
 {
     return reader_fail(r, at, "%s is not %s; write it like %s = %s", key->name, wanted, key->name, key->example);
 }
@@ -75,7 +75,7 @@ const char *reader_string(const reader *r, const config_setting_t *setting, cons
 {
     const char *text = config_setting_get_string(setting);
     if (text == NULL)
-        wrong_type(r, setting, key, "a string");
+        reader_wrong_type(r, setting, key, "a string");
     return text;
 }
 
@@ -91,7 +91,7 @@ int reader_list(const reader *r, const config_setting_t *setting, const reader_k
     for (int i = 0; ok && i < n; i++)
         ok = reader_element(setting, i) != NULL;
     if (!ok)
-        wrong_type(r, setting, key, "a list of strings");
+        reader_wrong_type(r, setting, key, "a list of strings");
     return ok ? n : -1;
 }
 
@@ -141,7 +141,7 @@ bool reader_duration(const reader *r, void *object, const config_setting_t *sett
     uint64_t us = 0;
     uint64_t most = 0;
     if (text == NULL || !units_duration(&us, text))
-        return wrong_type(r, setting, key, "a duration (a number and one of ms, s, m, h, d)");
+        return reader_wrong_type(r, setting, key, "a duration (a number and one of ms, s, m, h, d)");
     units_duration(&most, key->how);
     if (us == 0 || us > most)
         return reader_fail(r, setting, "%s is \"%.60s\"; it can be 1ms to %s", key->name, text, (const char *)key->how);
@@ -157,21 +157,36 @@ static bool is_decimal(const config_setting_t *setting)
            config_setting_get_format(setting) == CONFIG_FORMAT_DEFAULT;
 }
 
+static long long number_of(const config_setting_t *setting)
+{
+    bool is_int = config_setting_type(setting) == CONFIG_TYPE_INT;
+    return is_int ? config_setting_get_int(setting) : config_setting_get_int64(setting);
+}
+
 bool reader_size(const reader *r, void *object, const config_setting_t *setting, const reader_key *key)
 {
     const char *text = config_setting_get_string(setting);
     uint64_t bytes = 0;
     if (text != NULL ? !units_size(&bytes, text) : !is_decimal(setting))
-        return wrong_type(r, setting, key, "a size (a decimal number, and k or m behind it or nothing)");
-    if (text == NULL) {
-        int type = config_setting_type(setting);
-        long long number =
-            type == CONFIG_TYPE_INT ? config_setting_get_int(setting) : config_setting_get_int64(setting);
-        bytes = number > 0 ? (uint64_t)number : 0;
-    }
+        return reader_wrong_type(r, setting, key, "a size (a decimal number, and k or m behind it or nothing)");
+    if (text == NULL && number_of(setting) > 0)
+        bytes = (uint64_t)number_of(setting);
     if (bytes < 1 || bytes > POLICY_MAX_SIZE_LIMIT)
         return reader_fail(r, setting, "%s is out of range; it can be 1 to %u bytes, MQTT's largest message", key->name,
                            POLICY_MAX_SIZE_LIMIT);
     *(uint32_t *)field(object, key) = (uint32_t)bytes;
+    return true;
+}
+
+bool reader_count(const reader *r, void *object, const config_setting_t *setting, const reader_key *key)
+{
+    uint64_t most = 0;
+    units_size(&most, key->how);
+    if (!is_decimal(setting))
+        return reader_wrong_type(r, setting, key, "a decimal number");
+    long long number = number_of(setting);
+    if (number < 0 || (uint64_t)number > most)
+        return reader_fail(r, setting, "%s is out of range; it can be 0 to %s", key->name, (const char *)key->how);
+    *(uint32_t *)field(object, key) = (uint32_t)number;
     return true;
 }

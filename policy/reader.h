@@ -35,6 +35,7 @@ bool reader_keys(const reader *r, void *object, const config_setting_t *group, c
 /* Fills the error with the setting's file and line. Returns false. */
 bool reader_fail(const reader *r, const config_setting_t *at, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+bool reader_wrong_type(const reader *r, const config_setting_t *at, const reader_key *key, const char *wanted);
 bool reader_no_memory(const reader *r, const config_setting_t *at);
 
 /* The key's value as text, NULL with the error filled where it is none. */
@@ -55,5 +56,8 @@ bool reader_duration(const reader *r, void *object, const config_setting_t *sett
 
 /* Text or integer; sets a uint32_t of bytes, 1 to POLICY_MAX_SIZE_LIMIT. */
 bool reader_size(const reader *r, void *object, const config_setting_t *setting, const reader_key *key);
+
+/* `how`: the largest one, in text; sets a uint32_t, 0 and up. */
+bool reader_count(const reader *r, void *object, const config_setting_t *setting, const reader_key *key);
 
 #endif

@@ -78,8 +78,7 @@ bool signers_read_groups(const reader *r, void *object, const config_setting_t *
 {
     groups *out = (groups *)(void *)((char *)object + group_key->offset);
     if (!config_setting_is_group(setting))
-        return reader_fail(r, setting, "%s is not a group; write it like %s = %s", group_key->name, group_key->name,
-                           group_key->example);
+        return reader_wrong_type(r, setting, group_key, "a group");
     int n = config_setting_length(setting);
     out->at = arena_take(r->memory, (size_t)n * sizeof(*out->at));
     if (out->at == NULL)

@@ -124,6 +124,7 @@ broker_answers() { mosquitto_sub -h $host -p "$port" -t "\$SYS/broker/version" -
 # The installed configuration, and what the demo adds: no passwords (only this machine can connect), counters every
 # second, and a log that names what was refused.
 start_broker() {
+  sed -i 's/^#plugin_opt_sys_interval .*/plugin_opt_sys_interval 1/' "$prefix/etc/mosquitto/conf.d/10-pep.conf"
   cat >"$work/broker.conf" <<END
 include_dir $prefix/etc/mosquitto/conf.d
 allow_anonymous true

@@ -47,7 +47,7 @@ typedef enum {
     PEP_OK = 0,
 
     /* verdicts on an envelope, in the order in which a gate checks (docs/PROTOCOL.md) */
-    PEP_RESERVED_TOPIC = 1,        /* reserved-topic: $PEP, $SYS/broker/pep, $share: no sender's to write */
+    PEP_RESERVED_TOPIC = 1,        /* reserved-topic: $PEP, $share and the like: no sender's to write */
     PEP_TOO_LARGE = 2,             /* too-large: longer than the rule's max_size */
     PEP_EMPTY_PAYLOAD = 3,         /* empty-payload: nothing there that could be signed */
     PEP_PLAIN_PAYLOAD = 4,         /* plain-payload: not a COSE_Sign1 at all */
@@ -68,6 +68,7 @@ typedef enum {
     PEP_EXPIRED = 19,              /* expired: its own exp has passed */
     PEP_REPLAYED = 20,             /* replayed: this seq was seen, or lies below what is remembered */
     PEP_BAD_SIGNATURE = 21,        /* bad-signature */
+    PEP_RATE_LIMITED = 22,         /* rate-limited: not verified, after too many bad signatures from there */
 
     /* what only someone who opens can say */
     PEP_CANNOT_OPEN = 40, /* cannot-open: not for this key, or altered; deliberately no more than that */

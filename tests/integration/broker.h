@@ -35,7 +35,8 @@
     "plugin @/mosquitto_pep.so\n"                                                                                      \
     "plugin_opt_policy @/policy.conf\n"                                                                                \
     "plugin_opt_records @/records\n"                                                                                   \
-    "plugin_opt_state @/state\n"
+    "plugin_opt_state @/state\n"                                                                                       \
+    "plugin_opt_sys_interval 1\n"
 
 /* Mosquitto 2.0 denies everything where no ACL source stands behind the plugin. */
 #define CONF_ACL     "acl_file @/acl\n"

@@ -66,7 +66,7 @@ bool opens(const broker *b, const speaker *from, const pep_device *me, const cha
 /* The policy under which the cases have their reasons, for a client whose MQTT client id is "alice". */
 #define GUARD_POLICY                                                                                                   \
     "enroll = \"closed\";\n"                                                                                           \
-    "bind = \"clientid\";\n"                                                                                           \
+    "bind = \"clientid\"; budget = { rate = 0; };\n"                                                                   \
     "topics = ( { filter = \"t/#\"; mode = \"enforce\"; payload = \"encrypted\";\n"                                    \
     "             signers = [ \"alice\", \"carol\", \"old\" ]; max_age = \"30s\"; will_max_age = \"1h\";\n"            \
     "             max_size = \"2k\"; record = \"deny\"; } );\n"

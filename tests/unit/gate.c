@@ -1,4 +1,4 @@
-/* The gate through its own interface: verdicts, the one kept verdict, redelivery, wills, clears, observe, reload. */
+/* The gate through its own interface: verdicts, the one kept verdict, redelivery, wills, clears, the budget, reload. */
 #include "gate/gate.h"
 
 #include <stdlib.h>
@@ -473,6 +473,183 @@ static void test_clear(void)
     tear_down(&b);
 }
 
+/* An admin clears what the rule lets only others speak on, under its own name, and does no more than that. */
+static void test_clear_by_an_admin(void)
+{
+    bench b;
+    gate_error error;
+    set_up(&b);
+    write_text(b.policy, "bind = \"username\"; admins = [ \"dev-1\" ];\n"
+                         "topics = ( { filter = \"o/#\"; signers = [ \"dev-2\" ]; } );");
+    CU_ASSERT_EQUAL(gate_reload(b.gate, &error), GATE_RELOADED);
+    envelope clear = ordinary(&b, "o/x", NOW, PEP_FLAG_CLEAR);
+    envelope message = ordinary(&b, "o/x", NOW + 1, 0);
+    gate_message m = from_client("o/x", &clear);
+    m.retain = true;
+    m.username = "dev-3";
+    CU_ASSERT_EQUAL(publish(&b, &m), PEP_UNBOUND_CLIENT);
+    m.username = "dev-1";
+    CU_ASSERT_EQUAL(gate_at_access(b.gate, &m).reason, PEP_OK);
+    CU_ASSERT_EQUAL(gate_at_message(b.gate, &m).action, GATE_CLEAR);
+    m = from_client("o/x", &message);
+    m.retain = true;
+    CU_ASSERT_EQUAL(publish(&b, &m), PEP_SIGNER_NOT_ALLOWED);
+    tear_down(&b);
+}
+
+/* An admin's client is shown what the gate withholds, where the broker knows that it is one. */
+static void test_auditor(void)
+{
+    bench b;
+    gate_error error;
+    set_up(&b);
+    gate_message m = {.username = "dev-1", .client_id = "c"};
+    CU_ASSERT_FALSE(gate_is_auditor(b.gate, &m));
+    static const struct {
+        const char *bind;
+        bool by_name, by_id;
+    } cases[] = {{"none", false, false}, {"username", true, false}, {"clientid", false, true}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char text[200];
+        snprintf(text, sizeof text, "bind = \"%s\"; admins = [ \"dev-1\" ]; topics = ();", cases[i].bind);
+        write_text(b.policy, text);
+        CU_ASSERT_EQUAL(gate_reload(b.gate, &error), GATE_RELOADED);
+        m = (gate_message){.username = "dev-1", .client_id = "c"};
+        CU_ASSERT_EQUAL(gate_is_auditor(b.gate, &m), cases[i].by_name);
+        m = (gate_message){.username = "other", .client_id = "dev-1"};
+        CU_ASSERT_EQUAL(gate_is_auditor(b.gate, &m), cases[i].by_id);
+        m = (gate_message){.username = NULL, .client_id = NULL};
+        CU_ASSERT_FALSE(gate_is_auditor(b.gate, &m));
+    }
+    tear_down(&b);
+}
+
+/* Without replay state it judges what is stored, and makes no folder. */
+static void test_without_state(void)
+{
+    bench b;
+    set_up(&b);
+    gate_error error = {{0}};
+    const gate_config config = {b.policy, b.records, NULL};
+    gate *g = gate_open(&error, &config);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(g);
+    envelope e = ordinary(&b, "s/dev-1/t", NOW, 0);
+    gate_message m = from_client("s/dev-1/t", &e);
+    m.stored = true;
+    m.retain = true;
+    CU_ASSERT_EQUAL(gate_at_delivery(g, &m).reason, PEP_OK);
+    e.bytes[e.n - 1] ^= 1;
+    gate_forget(g);
+    CU_ASSERT_EQUAL(gate_at_delivery(g, &m).reason, PEP_BAD_SIGNATURE);
+    CU_ASSERT_EQUAL(gate_reload(g, &error), GATE_UNCHANGED);
+    gate_close(g);
+    tear_down(&b);
+}
+
+/* ---- the abuse budget ---- */
+
+#define SECOND 1000000ULL
+#define START  (1000 * SECOND) /* of the monotonic clock */
+
+/* One of so many messages whose signature is bad: the verdict. */
+static pep_reason abuse(bench *b, const char *client_id, const char *username, const char *address, uint64_t at)
+{
+    static uint64_t seq = NOW;
+    envelope e = signed_only(b, "plain/x", ++seq);
+    e.bytes[e.n - 1] ^= 1;
+    gate_message m = from_client("plain/x", &e);
+    m.client_id = client_id;
+    m.username = username;
+    m.address = address;
+    m.monotonic_us = at;
+    gate_verdict v = gate_at_access(b->gate, &m);
+    CU_ASSERT_EQUAL(v.action, GATE_REFUSE);
+    return v.reason;
+}
+
+/* How many of `n` at that moment were verified. */
+static int verified_of(bench *b, int n, const char *client_id, const char *username, const char *address, uint64_t at)
+{
+    int verified = 0;
+    for (int i = 0; i < n; i++)
+        verified += abuse(b, client_id, username, address, at) == PEP_BAD_SIGNATURE;
+    return verified;
+}
+
+static void open_for_abuse(bench *b)
+{
+    set_up(b);
+    write_text(b->policy, "topics = ( { filter = \"plain/#\"; payload = \"signed\"; signers = [ \"*\" ]; },\n"
+                          "           { filter = \"seen/#\"; payload = \"signed\"; mode = \"observe\";\n"
+                          "             signers = [ \"*\" ]; } );");
+    gate_error error;
+    CU_ASSERT_EQUAL(gate_reload(b->gate, &error), GATE_RELOADED);
+}
+
+static int kicks(bench *b, const char *client_id)
+{
+    int n = 0;
+    for (char *id; (id = gate_next_kick(b->gate)) != NULL; free(id), n++)
+        CU_ASSERT_STRING_EQUAL(id, client_id);
+    return n;
+}
+
+/* tests/unit/budget.c has the rest. The first failure is found out, then a second's worth at once, then so many a
+ * second. */
+static void test_budget_rate(void)
+{
+    bench b;
+    open_for_abuse(&b);
+    CU_ASSERT_EQUAL(verified_of(&b, 30, "bad", "u", "10.0.0.1", START), 21);
+    CU_ASSERT_EQUAL(kicks(&b, "bad"), 0);
+    CU_ASSERT_EQUAL(verified_of(&b, 30, "bad", "u", "10.0.0.1", START + SECOND / 2), 10);
+    CU_ASSERT_EQUAL(verified_of(&b, 30, "bad", "u", "10.0.0.1", START + 100 * SECOND), 20);
+    CU_ASSERT_EQUAL(gate_counters_of(b.gate)->verifications, 51);
+    CU_ASSERT_EQUAL(gate_counters_of(b.gate)->refused[PEP_RATE_LIMITED], 39);
+    tear_down(&b);
+}
+
+/* Who goes on is to be kicked, once a tick; not a bridge, not where it is observed only, not where the policy says no.
+ */
+static void test_budget_kicks(void)
+{
+    bench b;
+    gate_error error;
+    open_for_abuse(&b);
+    CU_ASSERT_EQUAL(verified_of(&b, 41, "bad", "u", "10.0.0.1", START), 21);
+    CU_ASSERT_EQUAL(kicks(&b, "bad"), 0);
+    (void)verified_of(&b, 5, "bad", "u", "10.0.0.1", START);
+    CU_ASSERT_EQUAL(kicks(&b, "bad"), 1);
+    CU_ASSERT_EQUAL(kicks(&b, "bad"), 0);
+    CU_ASSERT_EQUAL(gate_counters_of(b.gate)->kicked, 1);
+    envelope e = signed_only(&b, "seen/x", NOW + DAY);
+    e.bytes[e.n - 1] ^= 1;
+    gate_message m = from_client("seen/x", &e);
+    m.now_us = NOW + DAY;
+    m.monotonic_us = START;
+    for (int i = 0; i < 100; i++)
+        CU_ASSERT_EQUAL(gate_at_access(b.gate, &m).action, GATE_PASS);
+    m.topic = "plain/x";
+    e = signed_only(&b, "plain/x", NOW + DAY);
+    e.bytes[e.n - 1] ^= 1;
+    m.bridge = true;
+    for (int i = 0; i < 100; i++)
+        CU_ASSERT_EQUAL(gate_at_message(b.gate, &m).action, GATE_REFUSE);
+    CU_ASSERT_EQUAL(kicks(&b, "bad"), 0);
+    write_text(b.policy, "budget = { over = \"refuse\"; };\n"
+                         "topics = ( { filter = \"plain/#\"; payload = \"signed\"; signers = [ \"*\" ]; } );");
+    CU_ASSERT_EQUAL(gate_reload(b.gate, &error), GATE_RELOADED);
+    CU_ASSERT_EQUAL(verified_of(&b, 100, "bad", "u", "10.0.0.1", START), 0); /* the reload forgot nothing */
+    CU_ASSERT_EQUAL(kicks(&b, "bad"), 0);
+    write_text(b.policy, "budget = { rate = 0; };\n"
+                         "topics = ( { filter = \"plain/#\"; payload = \"signed\"; signers = [ \"*\" ]; } );");
+    CU_ASSERT_EQUAL(gate_reload(b.gate, &error), GATE_RELOADED);
+    CU_ASSERT_EQUAL(verified_of(&b, 100, "bad", "u", "10.0.0.1", START), 100);
+    tear_down(&b);
+}
+
+/* ---- and what was let in earlier ---- */
+
 /* A retained message before its delivery: old, and seen before, and still good; but never one that was not. */
 static void test_stored(void)
 {
@@ -696,6 +873,11 @@ static const unit_test tests[] = {
     {"a will flag on a publish", test_will_flag_on_publish},
     {"a will on a $ topic", test_dollar_will},
     {"a clear", test_clear},
+    {"a clear by an admin", test_clear_by_an_admin},
+    {"an auditor", test_auditor},
+    {"without replay state", test_without_state},
+    {"the budget's rate", test_budget_rate},
+    {"who goes on is kicked", test_budget_kicks},
     {"stored messages", test_stored},
     {"deliveries", test_deliveries},
     {"what bridges may not write", test_bridge_tricks},

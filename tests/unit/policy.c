@@ -27,6 +27,7 @@ static const char sample[] =
     "groups    = { ops = [ \"console\", \"scada-1\" ]; };\n"
     "admins    = [ \"@ops\" ];\n"
     "max_skew  = \"60s\";\n"
+    "budget    = { rate = 7; memory = \"1h\"; over = \"refuse\"; };\n"
     "\n"
     "topics = (\n"
     "  { filter    = \"sensors/+/telemetry\";\n"
@@ -184,12 +185,15 @@ static void sample_means_what_it_says(void)
     CU_ASSERT_FALSE(policy_is_admin(p, "ops"));
     CU_ASSERT_FALSE(policy_is_admin(p, NULL));
     CU_ASSERT_EQUAL(policy_max_skew_us(p), 60000000);
+    CU_ASSERT_EQUAL(policy_budget_of(p)->rate, 7);
+    CU_ASSERT_EQUAL(policy_budget_of(p)->memory_us, 3600000000);
+    CU_ASSERT_EQUAL(policy_budget_of(p)->over, POLICY_OVER_REFUSE);
     CU_ASSERT_EQUAL(policy_largest_size(p), 65536);
     CU_ASSERT_EQUAL_FATAL(policy_rule_count(p), 1);
     const policy_rule *rule = policy_rule_at(p, 0);
     CU_ASSERT_STRING_EQUAL(rule->filter, "sensors/+/telemetry");
     CU_ASSERT_STRING_EQUAL(rule->file, policy_path);
-    CU_ASSERT_EQUAL(rule->line, 10);
+    CU_ASSERT_EQUAL(rule->line, 11);
     CU_ASSERT_EQUAL(rule->mode, POLICY_ENFORCE);
     CU_ASSERT_EQUAL(rule->payload, POLICY_ENCRYPTED);
     CU_ASSERT_EQUAL(rule->max_age_us, 30000000);
@@ -211,6 +215,9 @@ static void defaults(void)
     CU_ASSERT_EQUAL(policy_authority_count(p), 0);
     CU_ASSERT_EQUAL(policy_bind_of(p), POLICY_BIND_NONE);
     CU_ASSERT_EQUAL(policy_max_skew_us(p), POLICY_DEFAULT_MAX_SKEW_US);
+    CU_ASSERT_EQUAL(policy_budget_of(p)->rate, 20);
+    CU_ASSERT_EQUAL(policy_budget_of(p)->memory_us, 300000000);
+    CU_ASSERT_EQUAL(policy_budget_of(p)->over, POLICY_OVER_KICK);
     CU_ASSERT_FALSE(policy_is_relay(p, "x"));
     CU_ASSERT_FALSE(policy_is_admin(p, "x"));
     const policy_rule *rule = policy_rule_at(p, 0);
@@ -403,7 +410,8 @@ static void faults_of_the_top_level(void)
         {"", "1: topics is missing; add topics = " TOPICS_EXAMPLE},
         {"# nothing\n\n", "1: topics is missing; add topics = " TOPICS_EXAMPLE},
         {"\n\nenrol = \"open\";\ntopics = ();",
-         "3: unknown key enrol; known here are enroll, authority, bind, relays, groups, admins, max_skew, topics"},
+         "3: unknown key enrol; known here are enroll, authority, bind, relays, groups, admins, max_skew, "
+         "budget, topics"},
         {"topics = { };", "1: topics is not a list of groups; write it like topics = " TOPICS_EXAMPLE},
         {"topics = [ ];", "1: topics is not a list of groups; write it like topics = " TOPICS_EXAMPLE},
         {"topics = \"a\";", "1: topics is not a list of groups; write it like topics = " TOPICS_EXAMPLE},
@@ -418,6 +426,15 @@ static void faults_of_the_top_level(void)
         {TOP("max_skew = \"25h\";"), "1: max_skew is \"25h\"; it can be 1ms to 1d"},
         {TOP("max_skew = 60;"), "1: max_skew is not a duration (a number and one of ms, s, m, h, d); write it like "
                                 "max_skew = \"60s\""},
+        {TOP("budget = 20;"),
+         "1: budget is not a group; write it like budget = { rate = 20; memory = \"5m\"; over = \"kick\"; }"},
+        {TOP("budget = { rate = \"20\"; };"), "1: rate is not a decimal number; write it like rate = 20"},
+        {TOP("budget = { rate = 0x14; };"), "1: rate is not a decimal number; write it like rate = 20"},
+        {TOP("budget = { rate = -1; };"), "1: rate is out of range; it can be 0 to 100000"},
+        {TOP("budget = { rate = 100001; };"), "1: rate is out of range; it can be 0 to 100000"},
+        {TOP("budget = { memory = \"2d\"; };"), "1: memory is \"2d\"; it can be 1ms to 1d"},
+        {TOP("budget = { over = \"ban\"; };"), "1: over is \"ban\"; it can be kick or refuse"},
+        {TOP("budget = {\n each = 1; };"), "2: unknown key each; known here are rate, memory, over"},
         {TOP("relays = \"b\";"), "1: relays is not a list of strings; write it like relays = [ \"bridge-b\" ]"},
         {TOP("relays = [ 1 ];"), "1: relays is not a list of strings; write it like relays = [ \"bridge-b\" ]"},
         {TOP("relays = ( \"b\", [ ] );"),
@@ -1329,8 +1346,10 @@ static void signers_as_text(void)
 
 static void reserved_topics(void)
 {
-    static const char *const reserved[] = {"$PEP", "$PEP/keys/a", "$share/g/t", "$share", "$SYS/broker/pep/refused/x"};
-    static const char *const others[] = {"PEP", "$PEPPER", "$SYS/broker", "$SYS/broker/peppers", "a/$PEP", "$SHARE/g"};
+    static const char *const reserved[] = {
+        "$PEP", "$PEP/keys/a", "$share/g/t", "$share", "$SYS/broker/pep/refused/x", "$CONTROL/pep", "$CONTROL/pep/v1"};
+    static const char *const others[] = {"PEP",    "$PEPPER",  "$SYS/broker",      "$SYS/broker/peppers",
+                                         "a/$PEP", "$SHARE/g", "$CONTROL/peppers", "$CONTROL/dynamic-security/v1"};
     for (size_t i = 0; i < sizeof(reserved) / sizeof(reserved[0]); i++)
         CU_ASSERT_TRUE(policy_reserved(reserved[i]));
     for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
