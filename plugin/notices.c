@@ -208,6 +208,7 @@ static bool may_send(const client *c, uint64_t now)
 static void send_last(notices *n, client *c, uint64_t untold, uint64_t now)
 {
     n->counters.sent += publish(c->topic, &c->last, untold);
+    n->counters.suppressed += untold;
     c->sent_ms[c->next] = now;
     c->next = (c->next + 1) % NOTICES_A_SECOND;
     c->suppressed = 0;
@@ -220,12 +221,11 @@ void notices_add(notices *n, const gate_message *m, const gate_verdict *verdict)
     uint64_t now = monotonic_ms();
     if (c != NULL)
         c->last = refusal_of(m, verdict);
-    if (c != NULL && may_send(c, now)) {
+    if (c == NULL)
+        n->counters.suppressed++;
+    else if (may_send(c, now))
         send_last(n, c, c->suppressed, now);
-        return;
-    }
-    n->counters.suppressed++;
-    if (c != NULL)
+    else
         c->suppressed++;
 }
 

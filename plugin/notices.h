@@ -15,7 +15,7 @@ typedef struct notices notices;
 
 typedef struct {
     uint64_t sent;
-    uint64_t suppressed; /* summed in another one, or not told at all */
+    uint64_t suppressed; /* refusals that were only counted in another's notice, or not told at all */
 } notice_counters;
 
 /* NULL where there is no memory. */

@@ -210,3 +210,14 @@ bool wire_answer(const wire *w, int type, uint16_t mid, int *reason)
         *reason = n > 2 ? body[2] : 0;
     return read && got == type && n >= 2 && (body[0] << 8 | body[1]) == mid;
 }
+
+bool wire_closed(const wire *w)
+{
+    int64_t deadline = monotonic_ms() + patience_ms();
+    struct pollfd readable = {.fd = w->fd, .events = POLLIN};
+    uint8_t bytes[256];
+    while (poll(&readable, 1, remaining_ms(deadline)) == 1)
+        if (recv(w->fd, bytes, sizeof(bytes), 0) <= 0)
+            return true;
+    return false;
+}

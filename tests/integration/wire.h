@@ -69,4 +69,7 @@ void wire_release(const wire *w, uint16_t mid);
  */
 bool wire_answer(const wire *w, int type, uint16_t mid, int *reason);
 
+/* Waits for the broker to close the connection, whatever it sends before that. */
+bool wire_closed(const wire *w);
+
 #endif
