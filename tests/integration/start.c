@@ -85,6 +85,11 @@ static void wrong_options_are_named(void)
         {POLICY RECORDS "plugin_opt_state @/no-such-parent/state\n", "no-such-parent"},
         {POLICY RECORDS "plugin_opt_state @/acl\n", "/acl*folder"},
         {POLICY POLICY RECORDS STATE, "plugin_opt_policy*twice"},
+        {POLICY RECORDS STATE "plugin_opt_sys_interval soon\n", "plugin_opt_sys_interval*number"},
+        {POLICY RECORDS STATE "plugin_opt_sys_interval -1\n", "plugin_opt_sys_interval*number"},
+        {POLICY RECORDS STATE "plugin_opt_sys_interval 65536\n", "plugin_opt_sys_interval*number"},
+        {POLICY RECORDS STATE "plugin_opt_sys_interval 1\nplugin_opt_sys_interval 1\n",
+         "plugin_opt_sys_interval*twice"},
     };
     for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
         make(GOOD, wrong[i].options);
@@ -152,6 +157,22 @@ static void a_state_in_use_is_refused(void)
     stage_strike(&s);
 }
 
+/* The counters are there from the first tick on, before anybody can connect; with an interval of 0 they never are. */
+static void counters_can_be_switched_off(void)
+{
+    for (int off = 0; off <= 1; off++) {
+        make(GOOD, off == 1 ? POLICY RECORDS STATE "plugin_opt_sys_interval 0\n" : POLICY RECORDS STATE);
+        CU_ASSERT_TRUE(broker_start(&b));
+        client *c = client_open((client_spec){.port = b.port, .id = "c"});
+        client_subscribe(c, COUNTERS, 0);
+        client_subscribe(c, FENCE_TOPIC, 0);
+        CU_ASSERT_TRUE(client_fence(c, c));
+        CU_ASSERT_EQUAL(client_counter(c, "policy/loaded"), off == 1 ? -1 : 1);
+        client_close(c);
+        broker_drop(&b);
+    }
+}
+
 /* A failed start leaves nothing that hinders the next one. */
 static void a_repaired_policy_starts(void)
 {
@@ -170,6 +191,7 @@ static const unit_test TESTS[] = {
     {"unreadable files are named", unreadable_files_are_named},
     {"per_listener_settings are refused", per_listener_settings_are_refused},
     {"a state in use is refused", a_state_in_use_is_refused},
+    {"counters can be switched off", counters_can_be_switched_off},
     {"a repaired policy starts", a_repaired_policy_starts},
 };
 UNIT_MAIN("start", TESTS)

@@ -1,9 +1,10 @@
 /* What was seen: the window, its floor, redeliveries, and that nothing seen is forgotten, however the process ends. */
 #include "pep/state.h"
 
-#include "unit.h"
+#include <malloc.h>
 
 #include "scratch.h"
+#include "unit.h"
 
 /* The state file: a head of one slot's size, then slots. */
 enum { AT_MAGIC = 0, AT_BYTE_ORDER = 16, AT_SLOT_BYTES = 24, HEAD_BYTES = PEP_REPLAY_SLOT_BYTES };
@@ -311,6 +312,22 @@ static void test_growth(void)
     CU_ASSERT_EQUAL(stat(path, &st), 0);
     CU_ASSERT(st.st_size >= (off_t)(MANY + 2) * PEP_REPLAY_SLOT_BYTES);
     CU_ASSERT(st.st_blocks * 512 >= st.st_size); /* room on disk is taken, not only promised */
+    end();
+}
+
+/* Of each signer, file and index together: at most 2 KiB. */
+static void test_memory(void)
+{
+    struct stat st;
+    begin();
+    size_t heap_before = mallinfo2().uordblks;
+    for (uint64_t i = 1; i <= MANY; i++)
+        CU_ASSERT(see_in_slot(i));
+    size_t heap = mallinfo2().uordblks - heap_before; /* 0 under the sanitizers and valgrind */
+    CU_ASSERT_EQUAL(stat(path, &st), 0);
+    size_t each = ((size_t)st.st_size + heap) / MANY;
+    printf("%zu bytes a signer, %zu of them mapped ...", each, (size_t)st.st_size / MANY);
+    CU_ASSERT(each <= 2048);
     end();
 }
 
@@ -645,6 +662,7 @@ static const unit_test tests[] = {
     {"closed and opened", test_persistence},
     {"newest time", test_newest_time},
     {"many slots", test_growth},
+    {"memory", test_memory},
     {"all slots used", test_all_slots_used},
     {"a full disk", test_full_disk},
     {"lock", test_lock},
