@@ -59,6 +59,9 @@ typedef struct {
     long mark;     /* broker_logged looks behind this offset of the log */
 } broker;
 
+/* True where the broker that the tests start is of this version or a later one, as it says itself. */
+bool broker_at_least(int major, int minor);
+
 /* How long to wait, in ms, for what should happen at once: more under valgrind and the sanitizers. */
 int patience_ms(void);
 
