@@ -36,7 +36,7 @@ prepare() {
   policy 'bench/sealed' >"$work/policy-verifying"
 }
 
-# mosquitto.conf for one way. Mosquitto 2.0 needs an ACL behind the plugin, so what that costs counts as the plugin's.
+# mosquitto.conf for one way. An ACL must stand behind the plugin, so what that costs counts as the plugin's.
 conf() { # WAY
   printf '%s\n' "user $(id -un)" "allow_anonymous true" "set_tcp_nodelay true" "log_type error" \
     "listener $port 127.0.0.1"

@@ -21,8 +21,6 @@
 #define TICK_NEXT_MS next_ns /* of the same place; 2.0 does not look at it */
 #endif
 
-#define RETURN_IGNORE 32 /* MOSQ_ERR_PLUGIN_IGNORE of 2.1; on 2.0 it would disconnect the client */
-
 /* True where the broker that loaded us is 2.1 or later. */
 bool broker_is_2_1(void);
 

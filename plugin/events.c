@@ -5,13 +5,11 @@
 #include "plugin/plugin.h"
 
 /*
- * "Not our business, ask the next one". Never MOSQ_ERR_SUCCESS at an access check: that would silence every ACL behind
- * us. 2.0 knows DEFER, which denies where nobody else allows; 2.1 has IGNORE for it.
+ * "Not our business, ask the next one", and denied where nobody allows. Never MOSQ_ERR_SUCCESS at an access check: that
+ * would silence every ACL behind us. Nor 2.1's MOSQ_ERR_PLUGIN_IGNORE: there the last of several plugins decides what
+ * all of them saying no means, and after an IGNORE what another one in front of us would not allow is allowed.
  */
-static int not_ours(void)
-{
-    return broker_is_2_1() ? RETURN_IGNORE : MOSQ_ERR_PLUGIN_DEFER;
-}
+#define NOT_OURS MOSQ_ERR_PLUGIN_DEFER
 
 static gate_message message_of(const struct mosquitto *client)
 {
@@ -43,9 +41,9 @@ static int on_read(plugin *p, const struct mosquitto_evt_acl_check *e)
 {
     gate_message m = message_of(e->client);
     if (notices_are_on(e->topic))
-        return notices_are_for(m.client_id, e->topic) ? not_ours() : MOSQ_ERR_ACL_DENIED;
+        return notices_are_for(m.client_id, e->topic) ? NOT_OURS : MOSQ_ERR_ACL_DENIED;
     if (!e->retain && e->qos < 2)
-        return not_ours();
+        return NOT_OURS;
     m.stored = true;
     m.topic = e->topic;
     m.payload = e->payload;
@@ -53,10 +51,10 @@ static int on_read(plugin *p, const struct mosquitto_evt_acl_check *e)
     m.qos = e->qos;
     m.retain = e->retain;
     if (m.retain && gate_is_auditor(p->gate, &m))
-        return not_ours();
+        return NOT_OURS;
     gate_verdict verdict = gate_at_delivery(p->gate, &m);
     tell(p, &m, &verdict);
-    return verdict.action == GATE_REFUSE ? MOSQ_ERR_ACL_DENIED : not_ours();
+    return verdict.action == GATE_REFUSE ? MOSQ_ERR_ACL_DENIED : NOT_OURS;
 }
 
 static int on_acl_check(int event, void *event_data, void *userdata)
@@ -67,7 +65,7 @@ static int on_acl_check(int event, void *event_data, void *userdata)
     if (e->access == MOSQ_ACL_READ)
         return on_read(p, e);
     if (e->access != MOSQ_ACL_WRITE)
-        return not_ours();
+        return NOT_OURS;
     gate_message m = message_of(e->client);
     m.stored = is_phantom(e->client);
     m.topic = e->topic;
@@ -77,7 +75,7 @@ static int on_acl_check(int event, void *event_data, void *userdata)
     m.retain = e->retain;
     gate_verdict verdict = gate_at_access(p->gate, &m);
     tell(p, &m, &verdict);
-    return verdict.action == GATE_REFUSE ? MOSQ_ERR_ACL_DENIED : not_ours();
+    return verdict.action == GATE_REFUSE ? MOSQ_ERR_ACL_DENIED : NOT_OURS;
 }
 
 static int on_message(int event, void *event_data, void *userdata)

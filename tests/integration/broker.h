@@ -38,7 +38,7 @@
     "plugin_opt_state @/state\n"                                                                                       \
     "plugin_opt_sys_interval 1\n"
 
-/* Mosquitto 2.0 denies everything where no ACL source stands behind the plugin. */
+/* Everything is denied where no ACL source stands behind the plugin. */
 #define CONF_ACL     "acl_file @/acl\n"
 #define CONF_GUARDED CONF_BASE CONF_PLUGIN CONF_ACL
 
