@@ -304,12 +304,18 @@ bool mqtt_turn(mqtt_link *link, bool *readable, int fd, int timeout_ms)
     return !trouble(link, rc, errno);
 }
 
+/* libmosquitto 2.1 wants to write even after DISCONNECT, when it has closed the socket. */
+static bool must_write(const mqtt_link *link)
+{
+    return mosquitto_socket(link->client) >= 0 && mosquitto_want_write(link->client);
+}
+
 void mqtt_close(mqtt_link *link)
 {
     if (link->client == NULL)
         return;
     if (link->connected && mosquitto_disconnect(link->client) == MOSQ_ERR_SUCCESS)
-        for (int turns = 0; mosquitto_want_write(link->client) && turns < 10; turns++)
+        for (int turns = 0; must_write(link) && turns < 10; turns++)
             (void)mqtt_turn(link, NULL, -1, 200);
     mosquitto_destroy(link->client);
     mosquitto_lib_cleanup();

@@ -114,7 +114,8 @@ const char *time_s(char out[TIME_BYTES], uint64_t s)
 
 const char *time_us(char out[TIME_BYTES], uint64_t us)
 {
-    char *z = strchr(time_s(out, us / 1000000), 'Z');
+    (void)time_s(out, us / 1000000);
+    char *z = strchr(out, 'Z');
     if (z != NULL)
         (void)snprintf(z, TIME_BYTES - (size_t)(z - out), ".%06uZ", (unsigned)(us % 1000000));
     return out;
