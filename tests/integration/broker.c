@@ -44,12 +44,12 @@ static const char *program(void)
 /* Asks the program for its help, which begins with its version. */
 static bool ask_version(int *major, int *minor)
 {
-    char command[PATH_MAX + sizeof("'' -h")];
-    snprintf(command, sizeof(command), "'%s' -h", program());
+    char command[PATH_MAX + sizeof("'' -h 2>/dev/null")];
+    snprintf(command, sizeof(command), "'%s' -h 2>/dev/null", program());
     FILE *help = popen(command, "re");
     bool told = help != NULL && fscanf(help, "mosquitto version %d.%d.", major, minor) == 2;
     if (help != NULL)
-        pclose(help); /* its exit code says nothing: 2.0 ends with 3 after a help that was asked for */
+        pclose(help); /* its exit code says nothing: 2.0 ends with 3, although asked for help */
     return told;
 }
 
