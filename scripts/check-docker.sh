@@ -8,28 +8,19 @@
 # $XDG_CACHE_HOME/pep (~/.cache/pep); all else is removed. Exit code 77 where it cannot run.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-PATH=$PATH:/usr/sbin:/sbin
+. scripts/chroot.sh
 
-cannot_run() {
-  echo "check-docker cannot run here: $1" >&2
-  exit 77
-}
-
-[ "$(id -u)" -eq 0 ] || cannot_run "not root"
-for tool in debootstrap docker-compose ip; do
+own_mounts "$@"
+for tool in docker-compose ip; do
   command -v $tool >/dev/null || cannot_run "there is no $tool"
 done
-unshare --mount --net --pid --fork true 2>/dev/null || cannot_run "no namespaces for mounts, network and processes"
+unshare --net --pid --fork true 2>/dev/null || cannot_run "no namespaces for network and processes"
 
 fail() {
   echo "$1" >&2
   exit 1
 }
 
-# Mounts that are made from here on are seen by nobody else.
-[ -n "${PEP_OWN_MOUNTS:-}" ] || PEP_OWN_MOUNTS=yes exec unshare --mount "scripts/${0##*/}"
-
-base=${XDG_CACHE_HOME:-$HOME/.cache}/pep/bookworm
 work=$(mktemp -d /tmp/pep-docker.XXXXXX)
 
 clean_up() {
@@ -41,26 +32,8 @@ trap 'exit 130' INT TERM HUP
 
 # ---- the Dockerfile ----
 
-make_base() {
-  [ ! -e "$base.ready" ] || return 0
-  echo "Making the base system in $base"
-  rm -rf "$base"
-  mkdir -p "$base"
-  debootstrap --variant=minbase bookworm "$base" >"$work/log" || { tail "$work/log" >&2 && return 1; }
-  printf '#!/bin/sh\nexit 101\n' >"$base/usr/sbin/policy-rc.d" # as in Debian's images: no service starts by itself
-  chmod 755 "$base/usr/sbin/policy-rc.d"
-  touch "$base.ready"
-}
-
 # Of the stage that is being made; those of the last one are the image's.
-root='' folder=/ user=root health='' command=''
-
-# inside USER COMMAND...
-inside() {
-  local as=$1
-  shift
-  env -i HOME=/ PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin chroot --userspec="$as" "$root" "$@"
-}
+folder=/ user=root health='' command=''
 
 # FROM IMAGE [AS NAME]
 from() {
@@ -198,7 +171,8 @@ run_services() {
   done 4< <(services)
 }
 
-make_base
+debian bookworm
+base=$root
 build_image
 export root user health command work
 export -f inside services mount_volume run_service fail healthy run_services

@@ -2,6 +2,7 @@
 # Installs the Debian packages that pep needs and that are missing; with none missing it does nothing at all.
 #
 #   scripts/setup.sh run     to build pep and run it with a broker (scripts/demo.sh)
+#   scripts/setup.sh ctest   that, and what the tests need (scripts/brokers.sh, on each Debian)
 #   scripts/setup.sh bench   that, and what the benchmarks need (bench/README.md)
 #   scripts/setup.sh test    that, and what the checks need (scripts/test.sh)
 #
@@ -14,17 +15,21 @@ run_packages=(
   libsodium-dev libcbor-dev libconfig-dev libcjson-dev uthash-dev
   mosquitto mosquitto-clients mosquitto-dev libmosquitto-dev
 )
-bench_packages=(
+ctest_packages=(
   "${run_packages[@]}"
+  libcunit1-dev
+)
+bench_packages=(
+  "${ctest_packages[@]}"
   libssl-dev openssl
 )
 test_packages=(
   "${bench_packages[@]}"
-  clang clang-format clang-tidy cppcheck libcunit1-dev mandoc valgrind
+  clang clang-format clang-tidy cppcheck debootstrap mandoc valgrind
 )
 
 usage() {
-  echo "usage: scripts/setup.sh run|bench|test" >&2
+  echo "usage: scripts/setup.sh run|ctest|bench|test" >&2
   exit 2
 }
 
@@ -87,6 +92,7 @@ END
 set_name=$1
 case $set_name in
   run) mapfile -t missing < <(missing_of "${run_packages[@]}") ;;
+  ctest) mapfile -t missing < <(missing_of "${ctest_packages[@]}") ;;
   bench) mapfile -t missing < <(missing_of "${bench_packages[@]}") ;;
   test) mapfile -t missing < <(missing_of "${test_packages[@]}") ;;
   *) usage ;;
@@ -95,7 +101,7 @@ esac
 if [ ${#missing[@]} -eq 0 ]; then
   exit 0
 elif ! command -v apt-get >/dev/null; then
-  echo "This needs Debian 12's packages, and there is no apt-get here: ${missing[*]}" >&2
+  echo "This needs Debian's packages, and there is no apt-get here: ${missing[*]}" >&2
   exit 3
 elif [ "$(id -u)" -eq 0 ]; then
   echo "Installing: ${missing[*]}"

@@ -4,12 +4,23 @@
 #   scripts/test.sh            all of it, at most 20 minutes
 #   scripts/test.sh --quick    set-up, gcc, and its tests
 #
+# PEP_BROKERS=all adds all tests on newer Debian releases' Mosquitto (scripts/brokers.sh), unless --quick; at most 5
+# minutes each.
+#
 # One line a check; what a failed one said follows it, and all that they say stands in build/checks. Exit code 0 only
 # if every check passed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PATH=$PATH:/usr/sbin
 
+case ${PEP_BROKERS:-native} in
+  native) other_brokers=() ;;
+  all) other_brokers=(trixie forky) ;;
+  *)
+    echo "scripts/test.sh: PEP_BROKERS is $PEP_BROKERS; it can be all or native" >&2
+    exit 2
+    ;;
+esac
 case ${1:-} in
   '') quick=no ;;
   --quick) quick=yes ;;
@@ -28,9 +39,9 @@ mkdir -p "$logs"
 skipped=77 # the exit code of a check that cannot run here
 failed=()
 
-# step NAME COMMAND...: one line with the outcome and the seconds.
+# step NAME COMMAND...: one line with the outcome and the seconds. What it said is in the file $log.
 step() {
-  local name=$1 start=$SECONDS code=0 log
+  local name=$1 start=$SECONDS code=0
   shift
   log=$logs/${name//[^[:alnum:]]/-}.log
   printf '%-46s' "$name"
@@ -90,7 +101,7 @@ shell_scripts() {
     bash -n "$script" || return 1
   done
   if command -v shellcheck >/dev/null; then
-    shellcheck --shell=bash "${scripts[@]}"
+    shellcheck --shell=bash -x "${scripts[@]}"
   fi
 }
 
@@ -105,7 +116,14 @@ compose_file() {
   fi
 }
 
+# other_broker RELEASE: a further line tells what was found there.
+other_broker() {
+  step "all tests on Debian $1" scripts/brokers.sh "$1"
+  grep "^$1: .* passed$" "$log" || true
+}
+
 everything_else() {
+  local release
   step "build with clang, warnings are errors" build dev-clang -DPEP_BENCH=ON
   step "build for release" build release
   step "build with ASan and UBSan" build asan
@@ -121,6 +139,9 @@ everything_else() {
   step "unit tests under valgrind" valgrind_units
   step "all tests, clang's build" tests dev-clang -LE smoke # this valgrind cannot read clang's debug information
   step "all tests under ASan and UBSan" tests asan
+  for release in "${other_brokers[@]}"; do
+    other_broker "$release"
+  done
 }
 
 scripts/setup.sh test
@@ -128,7 +149,8 @@ step "build with gcc, warnings are errors" build dev -DPEP_BENCH=ON
 [ $quick = yes ] || everything_else
 
 # Last, so that its summary closes the run, unless something failed above, which must not hide behind it.
-echo "all tests, gcc's build (valgrind's smoke test included), after $SECONDS s:"
+version=$("${PEP_MOSQUITTO:-mosquitto}" -h 2>/dev/null | sed -n '1s/^mosquitto version //p') || true
+echo "all tests, Mosquitto $version, gcc's build (valgrind's smoke test included), after $SECONDS s:"
 tests dev || failed+=("all tests, gcc's build")
 if [ ${#failed[@]} -ne 0 ]; then
   printf '\n%d of the checks FAILED:\n' ${#failed[@]}
