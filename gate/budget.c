@@ -144,7 +144,7 @@ static void put_down(budget *b, const char *client_id)
         b->kicks[b->kick_n++] = copy;
 }
 
-bool budget_allows(budget *b, const policy_budget *limits, const gate_message *m, bool enforced)
+bool budget_allows(budget *b, const policy_budget *limits, const gate_message *m, bool may_kick)
 {
     if (limits->rate == 0 || b->failed_us == 0)
         return true;
@@ -156,7 +156,7 @@ bool budget_allows(budget *b, const policy_budget *limits, const gate_message *m
     if (take_where_failed(s.pair, limits, 1, now) && take_where_failed(s.address, limits, BUDGET_ADDRESS_TIMES, now))
         return true;
     bool goes_on = !take(sender_bucket(b, sender), limits->rate, now);
-    if (goes_on && enforced && !m->bridge && limits->over == POLICY_OVER_KICK)
+    if (goes_on && may_kick && limits->over == POLICY_OVER_KICK)
         put_down(b, m->client_id);
     return false;
 }

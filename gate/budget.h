@@ -27,9 +27,9 @@ void budget_free(budget *b);
 
 /*
  * Before a verification for `m`: false where it must not be made, because its sender has no standing and failures have
- * used up what it shares. Who goes on all the same is put down to be kicked, if the policy says so and `enforced`.
+ * used up what it shares. Who goes on all the same is put down to be kicked, if the policy says so and `may_kick`.
  */
-bool budget_allows(budget *b, const policy_budget *limits, const gate_message *m, bool enforced);
+bool budget_allows(budget *b, const policy_budget *limits, const gate_message *m, bool may_kick);
 
 /* Behind it: what came of the verification. */
 void budget_note(budget *b, const policy_budget *limits, const gate_message *m, bool verified);

@@ -211,14 +211,15 @@ static bool verified_before(const judgement *j)
     return j->door == DOOR_STORED && memcmp(verified_place(j)->digest, j->digest, sizeof j->digest) == 0;
 }
 
-/* Of what is stored, whoever receives it is not to blame. */
+/* Of what is stored, whoever receives it is not to blame; and who passes on what others sent is not disconnected. */
 static pep_reason check_budget(judgement *j)
 {
     const gate_rules *rules = j->rules;
-    bool enforced = j->rule->mode == POLICY_ENFORCE;
-    if (j->door == DOOR_STORED || budget_allows(rules->budget, policy_budget_of(rules->policy), j->message, enforced))
+    if (j->door == DOOR_STORED)
         return PEP_OK;
-    return PEP_RATE_LIMITED;
+    bool may_kick = j->rule->mode == POLICY_ENFORCE && !j->message->bridge && !is_relay(j);
+    bool allowed = budget_allows(rules->budget, policy_budget_of(rules->policy), j->message, may_kick);
+    return allowed ? PEP_OK : PEP_RATE_LIMITED;
 }
 
 static bool verify(judgement *j)

@@ -579,7 +579,8 @@ static int verified_of(bench *b, int n, const char *client_id, const char *usern
 static void open_for_abuse(bench *b)
 {
     set_up(b);
-    write_text(b->policy, "topics = ( { filter = \"plain/#\"; payload = \"signed\"; signers = [ \"*\" ]; },\n"
+    write_text(b->policy, "relays = [ \"courier\" ];\n"
+                          "topics = ( { filter = \"plain/#\"; payload = \"signed\"; signers = [ \"*\" ]; },\n"
                           "           { filter = \"seen/#\"; payload = \"signed\"; mode = \"observe\";\n"
                           "             signers = [ \"*\" ]; } );");
     gate_error error;
@@ -609,7 +610,8 @@ static void test_budget_rate(void)
     tear_down(&b);
 }
 
-/* Who goes on is to be kicked, once a tick; not a bridge, not where it is observed only, not where the policy says no.
+/* Who goes on is to be kicked, once a tick; not a bridge, nor a relay, not where it is observed only, not where the
+ * policy says no.
  */
 static void test_budget_kicks(void)
 {
@@ -635,6 +637,10 @@ static void test_budget_kicks(void)
     m.bridge = true;
     for (int i = 0; i < 100; i++)
         CU_ASSERT_EQUAL(gate_at_message(b.gate, &m).action, GATE_REFUSE);
+    m.bridge = false;
+    m.username = "courier";
+    for (int i = 0; i < 100; i++)
+        CU_ASSERT_EQUAL(gate_at_access(b.gate, &m).action, GATE_REFUSE);
     CU_ASSERT_EQUAL(kicks(&b, "bad"), 0);
     write_text(b.policy, "budget = { over = \"refuse\"; };\n"
                          "topics = ( { filter = \"plain/#\"; payload = \"signed\"; signers = [ \"*\" ]; } );");
