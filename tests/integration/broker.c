@@ -252,7 +252,7 @@ static void fail_on_reports(const broker *b)
 
 /* ---- the process ---- */
 
-static int free_port(void)
+int broker_free_port(void)
 {
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t n = sizeof(address);
@@ -321,7 +321,7 @@ static bool ended(broker *b, int ms)
 
 static bool start_once(broker *b)
 {
-    b->port = b->port == 0 ? free_port() : b->port;
+    b->port = b->port == 0 ? broker_free_port() : b->port;
     broker_mark(b);
     fflush(NULL);
     b->pid = fork();

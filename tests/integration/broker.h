@@ -81,6 +81,9 @@ void broker_write(const broker *b, const char *name, const char *text);
 /* Copies the file `path` to `name` in the folder. */
 void broker_copy(const broker *b, const char *name, const char *path);
 
+/* A port that nobody listens on now; 0 where there is none. */
+int broker_free_port(void);
+
 /* Starts it and waits until it listens. False where it ended instead: then look at exit_code and broker_logged. */
 bool broker_start(broker *b);
 

@@ -199,9 +199,9 @@ void client_subscribe(client *c, const char *filter, int qos)
     CU_ASSERT_TRUE(c->subscribed);
 }
 
-const client_message *client_next(client *c)
+const client_message *client_next_within(client *c, int ms)
 {
-    int64_t deadline = deadline_from_now();
+    int64_t deadline = monotonic_ms() + ms;
     while (c->first == NULL && step(c, deadline))
         ;
     received_free(c->handed);
@@ -212,6 +212,11 @@ const client_message *client_next(client *c)
     if (c->first == NULL)
         c->last = &c->first;
     return &c->handed->message;
+}
+
+const client_message *client_next(client *c)
+{
+    return client_next_within(c, patience_ms());
 }
 
 static bool is_this(const client_message *m, const char *topic, const void *bytes, size_t n)

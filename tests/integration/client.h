@@ -57,6 +57,9 @@ void client_subscribe(client *c, const char *filter, int qos);
 /* The next message that came, waiting for it; owned by the client until the next call. NULL where none came. */
 const client_message *client_next(client *c);
 
+/* The same, waiting at most `ms`. */
+const client_message *client_next_within(client *c, int ms);
+
 /* client_next, and true where it is this topic with these bytes. */
 bool client_gets(client *c, const char *topic, const void *bytes, size_t n);
 

@@ -104,7 +104,7 @@ static void one_a_refused_signature_and_none_before_it(void)
     set(CONF_GUARDED);
     for (size_t i = 0; i < CASE_COUNT; i++) {
         const seal_case *k = &CASES[i];
-        if (k->reason == PEP_OK || k->twice)
+        if (k->reason == PEP_OK || k->order != CASE_ALONE)
             continue;
         sealed bad = k->make(&s.c, "t/a", 0), good = valid("t/a", 0);
         CU_ASSERT_TRUE(stage_refuses(&s, alice, "t/a", &bad, 1, false, k->reason));

@@ -191,52 +191,7 @@ static void the_acl_file_is_reloaded_too(void)
     strike();
 }
 
-/* Parked at QoS 2 before its topic was protected, released after: the second half is a door, too. */
-static void what_was_held_back_is_judged_when_it_comes(void)
-{
-    stage_set(&s, POLICY_FOR("elsewhere", "\"*\""), CONF_GUARDED);
-    from = stage_client(&s, "from");
-    sealed good = by(&s.c.alice, "t/a");
-    wire w = wire_open((wire_spec){.port = s.b.port, .id = "parker"});
-    wire_publish(&w, (wire_message){.topic = "t/a", .bytes = "plain", .n = 5, .qos = 2, .mid = 1});
-    wire_publish(&w, (wire_message){.topic = "t/a", .bytes = good.bytes, .n = good.n, .qos = 2, .mid = 2});
-    CU_ASSERT_TRUE(wire_answer(&w, WIRE_PUBREC, 1, NULL));
-    CU_ASSERT_TRUE(wire_answer(&w, WIRE_PUBREC, 2, NULL));
-    broker_write(&s.b, "policy.conf", POLICY_FOR("t/#", "\"*\""));
-    reload("pep: reloaded");
-    broker_mark(&s.b);
-    wire_release(&w, 1);
-    CU_ASSERT_TRUE(wire_answer(&w, WIRE_PUBCOMP, 1, NULL));
-    wire_release(&w, 2);
-    CU_ASSERT_TRUE(client_gets(s.to, "t/a", good.bytes, good.n)); /* and not the plain one before it */
-    CU_ASSERT_TRUE(broker_logs(&s.b, "pep: refused plain-payload: client * topic t/a"));
-    wire_drop(&w);
-    strike();
-}
-
-/* Retained before there was a rule: nobody gets it any more. */
-static void what_was_retained_before_is_not_delivered(void)
-{
-    stage_set(&s, POLICY_FOR("elsewhere", "\"*\""), CONF_GUARDED);
-    from = stage_client(&s, "from");
-    CU_ASSERT_EQUAL(client_publish(from, "t/a", "plain", 5, 1, true), 0);
-    CU_ASSERT_TRUE(client_gets(s.to, "t/a", "plain", 5));
-    broker_write(&s.b, "policy.conf", POLICY_FOR("t/#", "\"*\""));
-    reload("pep: reloaded");
-    broker_mark(&s.b);
-    client *late = stage_client(&s, "late");
-    client_subscribe(late, "t/#", 2);
-    client_subscribe(late, FENCE_TOPIC, 2);
-    CU_ASSERT_TRUE(client_fence(late, late)); /* and nothing before the fence */
-    CU_ASSERT_TRUE(client_gets_fence(s.to));
-    CU_ASSERT_TRUE(broker_logs(&s.b, "pep: refused plain-payload: client late topic t/a"));
-    client_close(late);
-    strike();
-}
-
 static const unit_test TESTS[] = {
-    {"what was held back is judged when it comes", what_was_held_back_is_judged_when_it_comes},
-    {"what was retained before is not delivered", what_was_retained_before_is_not_delivered},
     {"a good policy takes over", a_good_policy_takes_over},
     {"what was seen stays", what_was_seen_stays},
     {"a bad policy changes nothing", a_bad_policy_changes_nothing},

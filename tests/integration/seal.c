@@ -228,9 +228,10 @@ static sealed by_carol(const cast *c, const char *topic, unsigned flags)
     return seal((seal_spec){.from = &c->carol, .topic = topic, .flags = flags});
 }
 
-static sealed will_flagged(const cast *c, const char *topic, unsigned flags)
+/* A publish that says it is a will, or the other way round. */
+static sealed with_the_wrong_flag(const cast *c, const char *topic, unsigned flags)
 {
-    return valid(c, topic, flags | PEP_FLAG_WILL);
+    return valid(c, topic, flags ^ PEP_FLAG_WILL);
 }
 
 static sealed signed_only(const cast *c, const char *topic, unsigned flags)
@@ -271,36 +272,38 @@ static sealed of_the_same_seq(const cast *c, const char *topic, unsigned flags)
     return seal((seal_spec){.from = &c->alice, .topic = topic, .flags = flags, .seq = c->seq});
 }
 
-/* A bit of the ciphertext: it ends where the signature's head (58 40) begins. */
+/* A bit of the ciphertext, which ends where the signature's head (58 40) begins; a clear has none. */
 static sealed tampered(const cast *c, const char *topic, unsigned flags)
 {
     sealed out = valid(c, topic, flags);
-    out.bytes[out.n - PEP_SIGNATURE_BYTES - 3] ^= 1;
+    size_t from_end = (flags & PEP_FLAG_CLEAR) != 0 ? 1 : PEP_SIGNATURE_BYTES + 3;
+    out.bytes[out.n - from_end] ^= 1;
     return out;
 }
 
 const seal_case CASES[] = {
-    {"valid", valid, PEP_OK, false},
-    {"too large", too_large, PEP_TOO_LARGE, false},
-    {"empty", empty, PEP_EMPTY_PAYLOAD, false},
-    {"plain", plain, PEP_PLAIN_PAYLOAD, false},
-    {"a trailing byte", with_trailing_byte, PEP_MALFORMED, false},
-    {"version 2", of_version_2, PEP_UNSUPPORTED_VERSION, false},
-    {"another algorithm", with_es256, PEP_UNSUPPORTED_ALGORITHM, false},
-    {"for another topic", for_another_topic, PEP_WRONG_TOPIC, false},
-    {"unknown signer", by_mallory, PEP_UNKNOWN_SIGNER, false},
-    {"expired signer", by_old, PEP_EXPIRED_SIGNER, false},
-    {"signer not allowed here", by_bob, PEP_SIGNER_NOT_ALLOWED, false},
-    {"another device's client", by_carol, PEP_UNBOUND_CLIENT, false},
-    {"sealed as a will", will_flagged, PEP_MISPLACED_FLAG, false},
-    {"signed only", signed_only, PEP_NOT_ENCRYPTED, false},
-    {"asks to be recorded", recorded, PEP_RECORD_DENIED, false},
-    {"without a clock", counted, PEP_NO_CLOCK, false},
-    {"from the future", from_the_future, PEP_FUTURE_SEQ, false},
-    {"stale", stale, PEP_STALE, false},
-    {"expired", expired, PEP_EXPIRED, false},
-    {"the same seq again", of_the_same_seq, PEP_REPLAYED, true},
-    {"tampered", tampered, PEP_BAD_SIGNATURE, false},
+    {"valid", valid, PEP_OK, CASE_ALONE},
+    {"too large", too_large, PEP_TOO_LARGE, CASE_ALONE},
+    {"empty", empty, PEP_EMPTY_PAYLOAD, CASE_ALONE},
+    {"plain", plain, PEP_PLAIN_PAYLOAD, CASE_ALONE},
+    {"a trailing byte", with_trailing_byte, PEP_MALFORMED, CASE_ALONE},
+    {"version 2", of_version_2, PEP_UNSUPPORTED_VERSION, CASE_ALONE},
+    {"another algorithm", with_es256, PEP_UNSUPPORTED_ALGORITHM, CASE_ALONE},
+    {"for another topic", for_another_topic, PEP_WRONG_TOPIC, CASE_ALONE},
+    {"unknown signer", by_mallory, PEP_UNKNOWN_SIGNER, CASE_ALONE},
+    {"expired signer", by_old, PEP_EXPIRED_SIGNER, CASE_ALONE},
+    {"signer not allowed here", by_bob, PEP_SIGNER_NOT_ALLOWED, CASE_ALONE},
+    {"another device's client", by_carol, PEP_UNBOUND_CLIENT, CASE_ALONE},
+    {"wrong will flag", with_the_wrong_flag, PEP_MISPLACED_FLAG, CASE_ALONE},
+    {"signed only", signed_only, PEP_NOT_ENCRYPTED, CASE_ALONE},
+    {"asks to be recorded", recorded, PEP_RECORD_DENIED, CASE_ALONE},
+    {"without a clock", counted, PEP_NO_CLOCK, CASE_ALONE},
+    {"from the future", from_the_future, PEP_FUTURE_SEQ, CASE_ALONE},
+    {"stale", stale, PEP_STALE, CASE_ALONE},
+    {"expired", expired, PEP_EXPIRED, CASE_ALONE},
+    {"the same seq again", of_the_same_seq, PEP_REPLAYED, CASE_AFTER_ANOTHER},
+    {"tampered", tampered, PEP_BAD_SIGNATURE, CASE_ALONE},
+    {"redelivered", valid, PEP_OK, CASE_AFTER_ITSELF},
 };
 const size_t CASE_COUNT = sizeof(CASES) / sizeof(CASES[0]);
 
@@ -311,4 +314,12 @@ const seal_case *case_of(pep_reason reason)
         i++;
     CU_ASSERT_TRUE(i < CASE_COUNT);
     return &CASES[i < CASE_COUNT ? i : 0];
+}
+
+bool case_make(const seal_case *k, cast *c, const char *topic, unsigned flags, sealed *first, sealed *e)
+{
+    c->seq = next_seq();
+    *first = k->make(c, topic, flags);
+    *e = k->order == CASE_AFTER_ITSELF ? *first : k->make(c, topic, flags);
+    return k->order != CASE_ALONE;
 }

@@ -63,20 +63,31 @@ bool opens(const broker *b, const speaker *from, const pep_device *me, const cha
 
 /* ---- cases ---- */
 
-/* The policy under which the cases have their reasons, for a client whose MQTT client id is "alice". */
-#define GUARD_POLICY                                                                                                   \
-    "enroll = \"closed\";\n"                                                                                           \
-    "bind = \"clientid\"; budget = { rate = 0; };\n"                                                                   \
-    "topics = ( { filter = \"t/#\"; mode = \"enforce\"; payload = \"encrypted\";\n"                                    \
-    "             signers = [ \"alice\", \"carol\", \"old\" ]; max_age = \"30s\"; will_max_age = \"1h\";\n"            \
-    "             max_size = \"2k\"; record = \"deny\"; } );\n"
+/*
+ * The policy under which the cases have their reasons, for a client who is bound as "alice"; without a budget, as the
+ * tests send many bad signatures.
+ */
+#define GUARD_BUDGET(bind, rate) "enroll = \"closed\";\nbind = \"" bind "\"; budget = { rate = " rate "; };\n"
+#define GUARD_HEAD(bind)         GUARD_BUDGET(bind, "0")
+#define GUARD_RULE(filter, mode, prefix)                                                                               \
+    "{ filter = \"" filter "\"; mode = \"" mode "\"; payload = \"encrypted\"; prefix = \"" prefix "\";\n"              \
+    "  signers = [ \"alice\", \"carol\", \"old\" ]; max_age = \"30s\"; will_max_age = \"1h\"; max_size = \"2k\";\n"    \
+    "  record = \"deny\"; }"
+#define GUARD_TOPICS(rules) "topics = ( " rules " );\n"
+#define GUARD_POLICY        GUARD_HEAD("clientid") GUARD_TOPICS(GUARD_RULE("t/#", "enforce", ""))
+
+typedef enum {
+    CASE_ALONE,
+    CASE_AFTER_ANOTHER, /* `make` gives two; the first one is accepted, the second is the case */
+    CASE_AFTER_ITSELF   /* these very bytes were accepted before */
+} case_order;
 
 typedef struct {
     const char *name;
     /* Makes the payload for a topic; `flags` belong to the door: PEP_FLAG_WILL where it is sent as a will. */
     sealed (*make)(const cast *c, const char *topic, unsigned flags);
     pep_reason reason; /* what the gate must say; PEP_OK: it accepts */
-    bool twice;        /* the first one that `make` returns is accepted, the second is the case */
+    case_order order;
 } seal_case;
 
 extern const seal_case CASES[];
@@ -84,5 +95,8 @@ extern const size_t CASE_COUNT;
 
 /* The case of that reason; PEP_OK: the valid one. */
 const seal_case *case_of(pep_reason reason);
+
+/* Makes the case, and what must be accepted before it: false where that is nothing. */
+bool case_make(const seal_case *k, cast *c, const char *topic, unsigned flags, sealed *first, sealed *e);
 
 #endif

@@ -13,7 +13,7 @@ void stage_prepare(stage *s, const char *policy, const char *conf)
     cast_make(&s->c, &s->b);
 }
 
-static void listen_again(stage *s)
+void stage_listen(stage *s)
 {
     s->to = client_open((client_spec){.port = s->b.port, .id = "listener"});
     client_subscribe(s->to, "#", 2);
@@ -27,7 +27,7 @@ void stage_open(stage *s)
         stage_strike(s);
         CU_FAIL_FATAL("the broker does not start");
     }
-    listen_again(s);
+    stage_listen(s);
 }
 
 void stage_set(stage *s, const char *policy, const char *conf)
@@ -76,7 +76,7 @@ void stage_restart(stage *s, bool hard)
     else
         broker_end(&s->b);
     CU_ASSERT_TRUE(broker_start(&s->b));
-    listen_again(s);
+    stage_listen(s);
 }
 
 client *stage_client(const stage *s, const char *id)
@@ -113,6 +113,15 @@ bool stage_refuses(stage *s, client *from, const char *topic, const sealed *e, i
         fprintf(stderr, "%s at QoS %d: answer %d, expected %d; %s\n", pep_reason_name(reason), qos, answer, expected,
                 logged ? "logged" : "not logged");
     return answer == expected && fenced && logged;
+}
+
+bool stage_tries(stage *s, const seal_case *k, client *from, const char *topic)
+{
+    sealed first, e;
+    if (case_make(k, &s->c, topic, 0, &first, &e) && !stage_passes(s, from, topic, &first, 1, false))
+        return false;
+    return k->reason == PEP_OK ? stage_passes(s, from, topic, &e, 1, false)
+                               : stage_refuses(s, from, topic, &e, 1, false, k->reason);
 }
 
 long stage_count(const stage *s, const char *name, long accepted)

@@ -19,6 +19,9 @@ void stage_set(stage *s, const char *policy, const char *conf);
 void stage_prepare(stage *s, const char *policy, const char *conf);
 void stage_open(stage *s);
 
+/* `to` anew, behind a client_close of the last one. */
+void stage_listen(stage *s);
+
 void stage_strike(stage *s);
 
 /* A plain broker elsewhere, from which the broker under test fetches topics through a bridge. */
@@ -47,6 +50,9 @@ bool stage_passes(const stage *s, client *from, const char *topic, const sealed 
  * stays connected, and the log names the reason.
  */
 bool stage_refuses(stage *s, client *from, const char *topic, const sealed *e, int qos, bool retain, pep_reason reason);
+
+/* `from` publishes the case at QoS 1, and before it what must be accepted first: all ends as it must. */
+bool stage_tries(stage *s, const seal_case *k, client *from, const char *topic);
 
 /* How a client learns of a denial: MQTT 5.0 has a reason code, 3.1.1 and QoS 0 have none. */
 int denial(mqtt_version version, int qos);

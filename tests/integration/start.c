@@ -132,42 +132,6 @@ static void unreadable_files_are_named(void)
     broker_drop(&b);
 }
 
-/* Under it a plugin for all listeners hears of nothing in Mosquitto 2.0. */
-static void per_listener_settings_are_refused(void)
-{
-    if (broker_at_least(2, 1)) {
-        puts("skipped: Mosquitto 2.1 has global_plugin");
-        return;
-    }
-    broker_make(&b);
-    broker_write(&b, "policy.conf", GOOD);
-    broker_write(&b, "mosquitto.conf", "per_listener_settings true\n" CONF_BASE CONF_PLUGIN);
-    CU_ASSERT_TRUE(refuses_to_start("per_listener_settings"));
-    broker_drop(&b);
-}
-
-/* Since 2.1 there can be one under it, too. A `plugin` in its place would guard the last listener alone. */
-static void global_plugin_guards_every_listener(void)
-{
-    if (!broker_at_least(2, 1)) {
-        puts("skipped: Mosquitto 2.0 has no global_plugin");
-        return;
-    }
-    char conf[1024];
-    make(GOOD, POLICY RECORDS STATE);
-    CU_ASSERT_TRUE(broker_start(&b)); /* finds a free port, for the `listener` lines */
-    broker_end(&b);
-    snprintf(conf, sizeof(conf), "per_listener_settings true\nlistener %d 127.0.0.1\n%slistener %d 127.0.0.2\n%s",
-             b.port, CONF_BASE CONF_ACL, b.port, "global_" CONF_PLUGIN);
-    broker_write(&b, "mosquitto.conf", conf);
-    CU_ASSERT_TRUE(broker_start(&b));
-    client *c = client_open((client_spec){.port = b.port, .id = "c", .version = MQTT_5});
-    CU_ASSERT_EQUAL(client_publish(c, "t/a", "plain", 5, 1, false), REASON_NOT_AUTHORIZED);
-    CU_ASSERT_EQUAL(client_publish(c, "u", "plain", 5, 1, false), REASON_SUCCESS);
-    client_close(c);
-    broker_drop(&b);
-}
-
 /* Two brokers that share the replay state would each forget what the other saw. */
 static void a_state_in_use_is_refused(void)
 {
@@ -215,8 +179,6 @@ static const unit_test TESTS[] = {
     {"wrong options are named", wrong_options_are_named},
     {"wrong policies are named", wrong_policies_are_named},
     {"unreadable files are named", unreadable_files_are_named},
-    {"per_listener_settings are refused", per_listener_settings_are_refused},
-    {"global_plugin guards every listener", global_plugin_guards_every_listener},
     {"a state in use is refused", a_state_in_use_is_refused},
     {"counters can be switched off", counters_can_be_switched_off},
     {"a repaired policy starts", a_repaired_policy_starts},

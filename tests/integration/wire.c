@@ -152,15 +152,19 @@ static bool read_packet(const wire *w, uint8_t *type, uint8_t body[127], size_t 
     return read_bytes(w, body, head[1]);
 }
 
-wire wire_open(wire_spec spec)
+bool wire_try(wire *w, wire_spec spec)
 {
-    wire w = {.fd = connect_to(spec.port), .version = spec.version == 0 ? MQTT_3 : spec.version};
-    send_connect(&w, &spec);
+    *w = (wire){.fd = connect_to(spec.port), .version = spec.version == 0 ? MQTT_3 : spec.version};
+    send_connect(w, &spec);
     uint8_t type = 0, body[127] = {0};
     size_t n = 0;
-    CU_ASSERT_TRUE(read_packet(&w, &type, body, &n));
-    CU_ASSERT_EQUAL(type, WIRE_CONNACK);
-    CU_ASSERT_EQUAL(body[1], 0);
+    return read_packet(w, &type, body, &n) && type == WIRE_CONNACK && body[1] == 0;
+}
+
+wire wire_open(wire_spec spec)
+{
+    wire w;
+    CU_ASSERT_TRUE(wire_try(&w, spec));
     return w;
 }
 
@@ -171,6 +175,18 @@ void wire_drop(wire *w)
     setsockopt(w->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
     close(w->fd);
     w->fd = -1;
+}
+
+void wire_garbage(const wire *w)
+{
+    finish(w, 0x00, packet_new(0));
+}
+
+void wire_leave_with_will(const wire *w)
+{
+    packet p = packet_new(1);
+    put_byte(&p, 0x04);
+    finish(w, 0xe0, p);
 }
 
 static void put_publish_properties(packet *p, uint16_t alias)

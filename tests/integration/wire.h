@@ -44,8 +44,17 @@ enum {
 /* Connects and reads the CONNACK; fails the test where that is not a success. */
 wire wire_open(wire_spec spec);
 
+/* The same, false where the broker closed the connection or refused it in its CONNACK. */
+bool wire_try(wire *w, wire_spec spec);
+
 /* Drops the connection without a DISCONNECT: the broker sends the will. */
 void wire_drop(wire *w);
+
+/* Sends a packet of a type that no version knows: the broker drops the connection, and sends the will. */
+void wire_garbage(const wire *w);
+
+/* 5.0 only: takes leave, and asks for the will to be sent (reason code 4, 3.14.2.1). */
+void wire_leave_with_will(const wire *w);
 
 typedef struct {
     const char *topic; /* "" with an alias that is known */

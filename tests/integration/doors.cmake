@@ -1,0 +1,11 @@
+# Fails where docs/SECURITY.md does not show between its marks what the doors are tried with.
+execute_process(COMMAND ${DOORS} --markdown RESULT_VARIABLE failed OUTPUT_VARIABLE table)
+if(failed)
+  message(FATAL_ERROR "${DOORS}: ${failed}")
+endif()
+file(WRITE ${OUT}/doors.md "${table}")
+file(READ ${SECURITY} security)
+string(FIND "${security}" "<!-- doors -->\n\n${table}\n<!-- end of doors -->" at)
+if(at LESS 0)
+  message(FATAL_ERROR "the doors in ${SECURITY} are not those that are tried: see ${OUT}/doors.md")
+endif()
