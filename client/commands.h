@@ -11,6 +11,7 @@ extern const command verify_command;
 extern const command inspect_command;
 extern const command pub_command;
 extern const command sub_command;
+extern const command audit_command;
 extern const command policy_check_command;
 extern const command policy_explain_command;
 

@@ -7,8 +7,8 @@
 #include "client/print.h"
 
 static const command *const commands[] = {
-    &keygen_command, &seal_command, &open_command,         &verify_command,         &inspect_command,
-    &pub_command,    &sub_command,  &policy_check_command, &policy_explain_command,
+    &keygen_command, &seal_command, &open_command,  &verify_command,       &inspect_command,
+    &pub_command,    &sub_command,  &audit_command, &policy_check_command, &policy_explain_command,
 };
 
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))

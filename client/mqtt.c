@@ -22,7 +22,7 @@
 
 static struct {
     const char *host, *user, *password, *password_file, *id, *cafile, *protocol;
-    option_number port, qos;
+    option_number port;
 } args;
 
 const option connection_options[] = {
@@ -34,15 +34,19 @@ const option connection_options[] = {
      0},
     {OPTION_TEXT, 0, false, "pw-file", &args.password_file, "FILE", "file whose first line is the password", 0, 0},
     {OPTION_TEXT, 'i', false, "id", &args.id, "ID", "MQTT client id (default: the broker chooses)", 0, 0},
-    {OPTION_NUMBER, 'q', false, "qos", &args.qos, "0|1|2", "quality of service (default: 0)", 0, 2},
     {OPTION_TEXT, 0, false, "cafile", &args.cafile, "FILE", "TLS, trusting these CA certificates (PEM)", 0, 0},
     {OPTION_TEXT, 'V', false, "protocol-version", &args.protocol, "311|5", "MQTT version (default: 5)", 0, 0},
     {0},
 };
 
-int mqtt_qos(void)
+const char *mqtt_username(void)
 {
-    return (int)args.qos.value;
+    return args.user;
+}
+
+const char *mqtt_client_id(void)
+{
+    return args.id;
 }
 
 uint64_t mqtt_now_ms(void)

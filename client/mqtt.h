@@ -45,7 +45,9 @@ const char *mqtt_why(const mqtt_link *link);
 /* Says goodbye, where there is a connection, and releases everything. */
 void mqtt_close(mqtt_link *link);
 
-int mqtt_qos(void);
+/* The names that the command line gave this client; NULL where it gave none. */
+const char *mqtt_username(void);
+const char *mqtt_client_id(void);
 
 /* Milliseconds on a clock that nobody sets. */
 uint64_t mqtt_now_ms(void);

@@ -14,7 +14,7 @@
 static struct {
     const char *topic, *message, *file, *will_topic, *will_payload;
     bool lines, whole, null, retain, will_retain;
-    option_number will_qos;
+    option_number qos, will_qos;
 } args;
 
 static const option pub_options[] = {
@@ -25,6 +25,7 @@ static const option pub_options[] = {
     {OPTION_FLAG, 's', false, "stdin-file", &args.whole, NULL, "publish all of stdin as one message", 0, 0},
     {OPTION_FLAG, 'n', false, "null-message", &args.null, NULL, "publish nothing; with -r: clear the retained message",
      0, 0},
+    {OPTION_NUMBER, 'q', false, "qos", &args.qos, "0|1|2", "quality of service (default: 0)", 0, 2},
     {OPTION_FLAG, 'r', false, "retain", &args.retain, NULL, "the broker keeps it", 0, 0},
     {OPTION_TEXT, 0, false, "will-topic", &args.will_topic, "TOPIC", "sealed will: where", 0, 0},
     {OPTION_TEXT, 0, false, "will-payload", &args.will_payload, "TEXT", "sealed will: what (default: nothing)", 0, 0},
@@ -101,8 +102,8 @@ static int send_envelope(publisher *p)
     const buffer *envelope = &p->sealer.out;
     p->outstanding++; /* before: at QoS 0 the answer may come during the call */
     p->deadline_ms = mqtt_now_ms() + MQTT_WAIT_MS;
-    int rc =
-        mosquitto_publish(p->link.client, NULL, args.topic, (int)envelope->n, envelope->p, mqtt_qos(), args.retain);
+    int rc = mosquitto_publish(p->link.client, NULL, args.topic, (int)envelope->n, envelope->p, (int)args.qos.value,
+                               args.retain);
     if (rc == MOSQ_ERR_SUCCESS)
         return DONE;
     return fail(rc == MOSQ_ERR_NO_CONN || rc == MOSQ_ERR_CONN_LOST ? OUT_OF_REACH : REFUSED, "cannot publish on %s: %s",

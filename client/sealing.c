@@ -176,13 +176,13 @@ static int open_seq(sealer *s, const char *path)
     return reason == PEP_OK ? DONE : fail_error(reason, &error);
 }
 
-static int read_device(sealer *s)
+int sealer_open_key(sealer *s, const char *path)
 {
-    char *seq_path = beside_key(args.key, ".seq");
+    char *seq_path = beside_key(path, ".seq");
     if (seq_path == NULL)
         return WRONG_USAGE;
     pep_error error = {""};
-    pep_reason reason = pep_device_load(&s->device, &error, args.key);
+    pep_reason reason = pep_device_load(&s->device, &error, path);
     int code = reason == PEP_OK ? open_seq(s, seq_path) : fail_error(reason, &error);
     free(seq_path);
     return code;
@@ -196,7 +196,7 @@ int sealer_open(sealer *s, bool mode_needed)
     if (code == DONE)
         code = read_content_type(s);
     if (code == DONE)
-        code = read_device(s);
+        code = sealer_open_key(s, args.key);
     if (code == DONE)
         code = read_epoch(s);
     return code == DONE ? read_recipients(s) : code;

@@ -28,6 +28,9 @@ typedef struct {
 int sealer_open(sealer *s, bool mode_needed);
 void sealer_close(sealer *s);
 
+/* Reads the key alone, for clears: they need nothing else. As sealer_open. */
+int sealer_open_key(sealer *s, const char *path);
+
 /* How many envelopes one message becomes: one for each recipient, else one. */
 size_t sealer_envelopes(const sealer *s);
 

@@ -15,12 +15,13 @@
 static struct {
     option_list filters;
     const char *prefix;
-    option_number count, wait;
+    option_number qos, count, wait;
     bool verbose, json, no_newline;
 } args;
 
 static const option sub_options[] = {
     {OPTION_LIST, 't', true, "topic", &args.filters, "FILTER", "what to subscribe to", 0, 0},
+    {OPTION_NUMBER, 'q', false, "qos", &args.qos, "0|1|2", "quality of service (default: 0)", 0, 2},
     {OPTION_NUMBER, 'C', false, "count", &args.count, "N", "end after N messages that opened", 1, UINT32_MAX},
     {OPTION_NUMBER, 'W', false, "timeout", &args.wait, "SECONDS", "end after so long", 1, UINT32_MAX},
     {OPTION_TEXT, 0, false, "prefix", &args.prefix, "TEXT", "what a bridge put before the topics: all have it", 0, 0},
@@ -167,8 +168,8 @@ static void on_message(struct mosquitto *client, void *link, const struct mosqui
 static void on_connected(mqtt_link *link)
 {
     subscriber *s = link->owner;
-    int rc =
-        mosquitto_subscribe_multiple(link->client, NULL, (int)args.filters.n, args.filters.at, mqtt_qos(), 0, NULL);
+    int rc = mosquitto_subscribe_multiple(link->client, NULL, (int)args.filters.n, args.filters.at, (int)args.qos.value,
+                                          0, NULL);
     if (rc != MOSQ_ERR_SUCCESS)
         finish(s, fail(REFUSED, "cannot subscribe: %s", mosquitto_strerror(rc)));
 }

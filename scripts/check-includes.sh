@@ -12,7 +12,7 @@ declare -A may_include=(
   [policy]=""
   [gate]="policy envelope include"
   [plugin]="gate policy include"
-  [client]="policy envelope include"
+  [client]="gate policy envelope include"
   [tests]="*"
   [bench]="*"
 )
