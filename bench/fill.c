@@ -1,4 +1,6 @@
-/* bench_fill COUNT POOL RECORDS: seals COUNT envelopes of 256 bytes; the signer's record goes into the folder RECORDS.
+/*
+ * bench_fill COUNT POOL RECORDS [LARGE]: seals COUNT envelopes of 256 bytes into the file POOL, and one of 200 KiB into
+ * the file LARGE; the signer's record goes into the folder RECORDS.
  */
 #include "pool.h"
 
@@ -7,6 +9,7 @@
 #include <string.h>
 
 #define PLAIN_BYTES 256
+#define LARGE_BYTES ((size_t)200 * 1024)
 
 static _Noreturn void die(const char *what)
 {
@@ -27,47 +30,44 @@ static void save_record(const pep_device *device, const char *folder)
         die(error.text);
 }
 
-static void write_envelope(FILE *out, const pep_device *device, const pep_epoch *epoch, uint64_t seq)
+/* COUNT envelopes of `plain_n` bytes, whose seqs follow each other. */
+static void fill(const pep_device *device, const pep_epoch *epoch, const char *path, size_t count, size_t plain_n)
 {
-    static const uint8_t plain[PLAIN_BYTES];
-    uint8_t bytes[2048];
-    size_t n;
-    pep_message m = {.from = device, .epoch = epoch, .seq = seq, .plain = {plain, sizeof(plain)}};
+    static const uint8_t plain[LARGE_BYTES];
+    static uint8_t bytes[2 * LARGE_BYTES];
+    pep_message m = {.from = device, .epoch = epoch, .seq = pep_now_us(), .plain = {plain, plain_n}};
     m.topic = (pep_view){(const uint8_t *)POOL_TOPIC, strlen(POOL_TOPIC)};
-    if (pep_seal(bytes, &n, sizeof(bytes), &m) != PEP_OK)
-        die("cannot seal");
-    uint32_t length = (uint32_t)n;
-    if (fwrite(&length, sizeof(length), 1, out) != 1 || fwrite(bytes, 1, n, out) != n)
-        die("cannot write the pool");
-}
-
-static int fill(size_t count, const char *path, const char *records)
-{
-    pep_device device;
-    pep_epoch epoch;
     FILE *out = fopen(path, "wbe");
     if (out == NULL)
         die("cannot create the pool");
-    if (pep_device_new(&device, POOL_SIGNER) != PEP_OK || pep_epoch_new(&epoch, device.sign_kid, POOL_TOPIC) != PEP_OK)
-        die("cannot make keys");
-    save_record(&device, records);
-    uint64_t seq = pep_now_us();
-    for (size_t i = 0; i < count; i++)
-        write_envelope(out, &device, &epoch, seq + i);
+    for (size_t i = 0; i < count; i++, m.seq++) {
+        size_t n;
+        if (pep_seal(bytes, &n, sizeof(bytes), &m) != PEP_OK)
+            die("cannot seal");
+        uint32_t length = (uint32_t)n;
+        if (fwrite(&length, sizeof(length), 1, out) != 1 || fwrite(bytes, 1, n, out) != n)
+            die("cannot write the pool");
+    }
     if (fclose(out) != 0)
         die("cannot write the pool");
-    pep_epoch_wipe(&epoch);
-    pep_device_wipe(&device);
-    return 0;
 }
 
 int main(int count, char **args)
 {
-    if (count != 4) {
-        fputs("usage: bench_fill COUNT POOL RECORDS\n", stderr);
+    pep_device device;
+    pep_epoch epoch;
+    if (count < 4 || count > 5) {
+        fputs("usage: bench_fill COUNT POOL RECORDS [LARGE]\n", stderr);
         return 2;
     }
-    if (pep_init() != PEP_OK)
-        die("libsodium does not start");
-    return fill(strtoul(args[1], NULL, 10), args[2], args[3]);
+    if (pep_init() != PEP_OK || pep_device_new(&device, POOL_SIGNER) != PEP_OK ||
+        pep_epoch_new(&epoch, device.sign_kid, POOL_TOPIC) != PEP_OK)
+        die("cannot make keys");
+    save_record(&device, args[3]);
+    fill(&device, &epoch, args[2], strtoul(args[1], NULL, 10), PLAIN_BYTES);
+    if (count == 5)
+        fill(&device, &epoch, args[4], 1, LARGE_BYTES);
+    pep_epoch_wipe(&epoch);
+    pep_device_wipe(&device);
+    return 0;
 }

@@ -8,12 +8,11 @@
  * MQTT 3.1.1; every message is one write and, over TLS, one record.
  */
 #include "measure.h"
+#include "packet.h"
 #include "pool.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <netinet/tcp.h>
 #include <openssl/ssl.h>
 #include <poll.h>
 #include <stdio.h>
@@ -23,7 +22,6 @@
 #include <unistd.h>
 
 #define BARRIER_TOPIC "bench/barrier"
-#define PACKET_MAX    2048
 #define AHEAD_MAX     2000 /* messages that may be under way to the subscriber */
 #define UNACKED_MAX   100  /* at QoS 1 */
 #define PATIENCE_S    10
@@ -44,8 +42,8 @@ static double now_s(void)
 typedef struct {
     int fd;
     SSL *ssl; /* NULL: plain TCP */
-    uint8_t out[PACKET_MAX];
-    size_t out_n, out_at;
+    packet out;
+    size_t out_at;
     uint8_t in[1 << 16]; /* what was read and not yet taken apart */
     size_t in_n;
     size_t skip; /* bytes of a packet's body that are still to come */
@@ -66,26 +64,13 @@ static void start_tls(connection *c, const char *ca_file)
         die("the TLS handshake");
 }
 
-static int connect_once(int port)
-{
-    struct sockaddr_in address = {
-        .sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0)
-        return fd;
-    close(fd);
-    return -1;
-}
-
 static connection *open_connection(int port, const char *ca_file)
 {
     connection *c = calloc(1, sizeof(*c));
     double deadline = now_s() + PATIENCE_S;
-    int one = 1;
-    while ((c->fd = connect_once(port)) < 0)
+    while ((c->fd = connect_loopback(port, 0)) < 0)
         if (now_s() > deadline || poll(NULL, 0, 10) != 0)
             die("cannot reach the broker");
-    setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
     if (ca_file != NULL)
         start_tls(c, ca_file);
     if (fcntl(c->fd, F_SETFL, O_NONBLOCK) != 0)
@@ -125,64 +110,19 @@ static size_t read_some(connection *c, uint8_t *bytes, size_t n)
 /* True where nothing of the packet is left to write. */
 static bool flush(connection *c)
 {
-    if (c->out_at < c->out_n)
-        c->out_at += write_some(c, c->out + c->out_at, c->out_n - c->out_at);
-    return c->out_at == c->out_n;
+    if (c->out_at < c->out.n)
+        c->out_at += write_some(c, c->out.bytes + c->out_at, c->out.n - c->out_at);
+    return c->out_at == c->out.n;
 }
 
-/* ---- MQTT 3.1.1 ---- */
-
-static void put(connection *c, const void *bytes, size_t n)
+/* The packet to fill and then to flush. */
+static packet *next_packet(connection *c)
 {
-    memcpy(c->out + c->out_n, bytes, n);
-    c->out_n += n;
+    c->out_at = 0;
+    return &c->out;
 }
 
-static void put_u16(connection *c, size_t value)
-{
-    c->out[c->out_n++] = (uint8_t)(value >> 8);
-    c->out[c->out_n++] = (uint8_t)value;
-}
-
-static void put_string(connection *c, const char *text)
-{
-    put_u16(c, strlen(text));
-    put(c, text, strlen(text));
-}
-
-/* Begins a packet; all of ours are shorter than 16 KiB, so two bytes hold the length. */
-static void begin(connection *c, uint8_t type, size_t body_n)
-{
-    c->out_n = c->out_at = 0;
-    c->out[c->out_n++] = type;
-    c->out[c->out_n++] = (uint8_t)(body_n & 0x7f) | 0x80;
-    c->out[c->out_n++] = (uint8_t)(body_n >> 7);
-}
-
-static void put_connect(connection *c, const char *id)
-{
-    begin(c, 0x10, 10 + 2 + strlen(id));
-    put_string(c, "MQTT");
-    put(c, "\x04\x02\x00\x00", 4); /* 3.1.1, clean session, no keep-alive */
-    put_string(c, id);
-}
-
-static void put_subscribe(connection *c, const char *topic)
-{
-    begin(c, 0x82, 2 + 2 + strlen(topic) + 1);
-    put_u16(c, 1);
-    put_string(c, topic);
-    put(c, "\x00", 1);
-}
-
-static void put_publish(connection *c, const char *topic, pep_view payload, int qos, unsigned mid)
-{
-    begin(c, qos == 0 ? 0x30 : 0x32, 2 + strlen(topic) + (qos == 0 ? 0 : 2) + payload.n);
-    put_string(c, topic);
-    if (qos > 0)
-        put_u16(c, mid);
-    put(c, payload.p, payload.n);
-}
+/* ---- what comes back ---- */
 
 static void count_packet(connection *c, uint8_t type)
 {
@@ -229,7 +169,7 @@ static void drain(connection *c)
 static void wait_for(connection *a, connection *b)
 {
     struct pollfd fds[2] = {{.fd = a->fd, .events = POLLIN}, {.fd = b != NULL ? b->fd : -1, .events = POLLIN}};
-    if (a->out_at < a->out_n)
+    if (a->out_at < a->out.n)
         fds[0].events |= POLLOUT;
     if (poll(fds, 2, PATIENCE_S * 1000) == 0)
         die("the broker does not answer");
@@ -246,7 +186,7 @@ static void exchange(connection *c, const unsigned long *counter)
 static connection *open_client(int port, const char *ca_file, const char *id)
 {
     connection *c = open_connection(port, ca_file);
-    put_connect(c, id);
+    packet_connect(next_packet(c), id, NULL);
     exchange(c, &c->others);
     return c;
 }
@@ -261,31 +201,6 @@ typedef struct {
     bool once; /* stop where the pool ends */
 } run_spec;
 
-/* The fields of /proc/PID/stat from the third one on (proc(5)): behind the name, which may hold spaces itself. */
-static char *stat_fields(char *text, size_t cap, int pid)
-{
-    char path[64];
-    snprintf(path, sizeof(path), "/proc/%d/stat", pid);
-    FILE *file = fopen(path, "re");
-    if (file == NULL || fgets(text, (int)cap, file) == NULL || strrchr(text, ')') == NULL)
-        die(path);
-    fclose(file);
-    return strrchr(text, ')') + 2;
-}
-
-/* Seconds of CPU that the process has used: utime and stime, fields 14 and 15. */
-static double cpu_s(int pid)
-{
-    char text[1024];
-    char *at = stat_fields(text, sizeof(text), pid);
-    for (int field = 3; field < 14 && at != NULL; field++)
-        at = strchr(at + 1, ' ');
-    if (at == NULL)
-        die("/proc/PID/stat is not as expected");
-    unsigned long user = strtoul(at, &at, 10), system = strtoul(at, NULL, 10);
-    return (double)(user + system) / (double)sysconf(_SC_CLK_TCK);
-}
-
 static bool may_send(const run_spec *spec, const connection *from, const connection *to, unsigned long sent)
 {
     return (to == NULL || sent - to->publishes < AHEAD_MAX) && (spec->qos == 0 || sent - from->acks < UNACKED_MAX);
@@ -298,7 +213,8 @@ static unsigned long send_all(const run_spec *spec, connection *from, connection
     double end = now_s() + spec->seconds;
     while (now_s() < end && !(spec->once && sent == p->count)) {
         if (flush(from) && may_send(spec, from, to, sent)) {
-            put_publish(from, spec->topic, p->envelopes[sent % p->count], spec->qos, (unsigned)(sent % 65535) + 1);
+            packet_publish(next_packet(from), spec->topic, p->envelopes[sent % p->count], spec->qos,
+                           (unsigned)(sent % 65535) + 1);
             sent++;
             if (flush(from) && sent % 16 != 0)
                 continue;
@@ -321,7 +237,7 @@ static void finish(const run_spec *spec, connection *from, connection *to, unsig
         if (to != NULL)
             drain(to);
     }
-    put_publish(from, BARRIER_TOPIC, (pep_view){(const uint8_t *)"", 0}, 1, 1);
+    packet_publish(next_packet(from), BARRIER_TOPIC, (pep_view){(const uint8_t *)"", 0}, 1, 1);
     exchange(from, &from->acks);
     for (; to != NULL && to->publishes < sent; drain(to))
         wait_for(to, NULL);
@@ -335,15 +251,17 @@ static int run(const run_spec *spec)
     connection *to = spec->subscribe ? open_client(spec->port, spec->ca_file, "to") : NULL;
     connection *from = open_client(spec->port, spec->ca_file, "from");
     if (to != NULL) {
-        put_subscribe(to, spec->topic);
+        packet_subscribe(next_packet(to), spec->topic);
         exchange(to, &to->others);
     }
-    double cpu = cpu_s(spec->pid), started = now_s();
+    double cpu = process_cpu_us(spec->pid), started = now_s();
     unsigned long sent = send_all(spec, from, to, &p);
     finish(spec, from, to, sent);
     double took = now_s() - started;
-    cpu = cpu_s(spec->pid) - cpu;
-    printf("%lu %.0f %.3f\n", sent, (double)sent / took, cpu * 1e6 / (double)sent);
+    if (cpu < 0)
+        die("there is no such process");
+    cpu = process_cpu_us(spec->pid) - cpu;
+    printf("%lu %.0f %.3f\n", sent, (double)sent / took, cpu / (double)sent);
     close_connection(from);
     if (to != NULL)
         close_connection(to);

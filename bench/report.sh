@@ -3,27 +3,16 @@
 # each, and prints the medians side by side. See bench/README.md.
 #
 #   bench/report.sh BUILD_FOLDER [ROUNDS [SECONDS [QOS]]]      5 rounds of 4 seconds at QoS 0, unless told otherwise
+# shellcheck disable=SC2154 # common.sh sets bin, work, port and so on
 set -euo pipefail
 if [ $# -lt 1 ]; then
   sed -n 's/^#   /usage: /p' "$0" >&2
   exit 2
 fi
 rounds=${2:-5} seconds=${3:-4} qos=${4:-0}
-bin='' plugin='' only_verify=''
-# shellcheck source=/dev/null
-source "$1/bench/paths.sh"
 here=$(cd "$(dirname "$0")" && pwd)
-mosquitto=${PEP_MOSQUITTO:-/usr/sbin/mosquitto}
-# shellcheck disable=SC2016 # a topic, no variable
-sys='$SYS'
-work=$(mktemp -d /tmp/pep-bench-XXXXXX)
-broker=0
-trap '[ "$broker" = 0 ] || kill "$broker" 2>/dev/null || true; rm -rf "$work"' EXIT
-
-policy() { # FILTER
-  echo 'enroll = "closed";'
-  echo "topics = ( { filter = \"$1\"; mode = \"enforce\"; payload = \"encrypted\"; signers = [ \"bench\" ]; } );"
-}
+# shellcheck disable=SC1091
+source "$here/common.sh"
 
 # More envelopes than a broker can verify in the time, all of them distinct, so that each is accepted once.
 prepare() {
@@ -31,45 +20,21 @@ prepare() {
   "$bin/bench_fill" $((seconds * 30000)) "$work/pool" "$work/records"
   openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost \
     -keyout "$work/tls.key" -out "$work/tls.crt" 2>/dev/null
-  printf '%s\n' "pattern readwrite #" "pattern read $sys/#" >"$work/acl"
+  acl >"$work/acl"
   policy 'other/#' >"$work/policy-unprotected"
   policy 'bench/sealed' >"$work/policy-verifying"
 }
 
 # mosquitto.conf for one way. An ACL must stand behind the plugin, so what that costs counts as the plugin's.
 conf() { # WAY
-  printf '%s\n' "user $(id -un)" "allow_anonymous true" "set_tcp_nodelay true" "log_type error" \
-    "listener $port 127.0.0.1"
+  conf_base
   case $1 in
-    unprotected | verifying)
-      printf '%s\n' "plugin $plugin" "plugin_opt_policy $work/policy-$1" "plugin_opt_records $work/records" \
-        "plugin_opt_state $work/state" "plugin_opt_sys_interval 1" "acl_file $work/acl"
-      ;;
+    unprotected | verifying) conf_plugin "$work/policy-$1" ;;
     verify)
       printf '%s\n' "plugin $only_verify" "plugin_opt_record $work/records/bench.pub" "acl_file $work/acl"
       ;;
     tls) printf '%s\n' "certfile $work/tls.crt" "keyfile $work/tls.key" "tls_version tlsv1.3" ;;
   esac
-}
-
-free_port() {
-  local port
-  while port=$((20000 + RANDOM % 10000)) && (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do :; done
-  echo "$port"
-}
-
-start_broker() { # WAY
-  rm -rf "$work/state" # nothing remembered, so that the same envelopes are accepted in every round
-  port=$(free_port)
-  conf "$1" >"$work/conf"
-  "$mosquitto" -c "$work/conf" 2>"$work/log" &
-  broker=$!
-}
-
-stop_broker() {
-  kill "$broker"
-  wait "$broker" || true
-  broker=0
 }
 
 # Where something was refused, the figures would be those of something else. The counters come every second.
