@@ -1,0 +1,255 @@
+/* Writes the targets' first inputs, from tests/vectors/envelopes.json and from texts: `fuzz_seeds FOLDER`. */
+#include <cjson/cJSON.h>
+#include <sodium.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#define BYTES_MAX 65536
+
+static const char *root;
+static unsigned written;
+
+static void must(bool ok, const char *what)
+{
+    if (ok)
+        return;
+    fprintf(stderr, "fuzz_seeds: %s\n", what);
+    exit(1);
+}
+
+static void write_seed(const char *target, const void *bytes, size_t n)
+{
+    char path[1024];
+    snprintf(path, sizeof path, "%s/%s", root, target);
+    mkdir(path, 0777);
+    snprintf(path, sizeof path, "%s/%s/seed-%03u", root, target, written++);
+    FILE *f = fopen(path, "wb");
+    must(f != NULL && fwrite(bytes, 1, n, f) == n && fclose(f) == 0, path);
+}
+
+/* ---- reading the vectors ---- */
+
+static cJSON *read_vectors(void)
+{
+    FILE *f = fopen(PEP_VECTORS, "rb");
+    must(f != NULL && fseek(f, 0, SEEK_END) == 0, PEP_VECTORS);
+    size_t n = (size_t)ftell(f);
+    char *text = calloc(n + 1, 1);
+    rewind(f);
+    must(text != NULL && fread(text, 1, n, f) == n && fclose(f) == 0, PEP_VECTORS);
+    cJSON *all = cJSON_Parse(text);
+    free(text);
+    must(all != NULL, PEP_VECTORS);
+    return all;
+}
+
+static const char *text_of(const cJSON *object, const char *key)
+{
+    const char *text = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(object, key));
+    must(text != NULL, key);
+    return text;
+}
+
+static size_t hex_of(uint8_t *out, const cJSON *object, const char *key)
+{
+    size_t n = 0;
+    const char *hex = text_of(object, key);
+    must(sodium_hex2bin(out, BYTES_MAX, hex, strlen(hex), NULL, &n, NULL) == 0, key);
+    return n;
+}
+
+/* ---- gate: the steps that tests/fuzz/gate.c describes ---- */
+
+typedef struct {
+    uint8_t p[2 * BYTES_MAX];
+    size_t n;
+} sequence;
+
+static void add(sequence *s, const void *p, size_t n)
+{
+    must(n <= sizeof s->p - s->n, "a sequence is too long");
+    memcpy(s->p + s->n, p, n);
+    s->n += n;
+}
+
+/* The `who` of a user name, in the order of the target's table. */
+static uint8_t who_of(const char *client_id, const char *username)
+{
+    if (strcmp(username, "sensor-1") == 0)
+        return strcmp(client_id, "client-1") != 0;
+    return strcmp(username, "sensor-2") == 0 ? 2 : 4;
+}
+
+static void add_step(sequence *s, uint8_t door, const cJSON *gate, const char *client_id, const uint8_t *envelope,
+                     size_t n)
+{
+    bool bridge = strcmp(text_of(gate, "door"), "bridge") == 0;
+    bool retain = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(gate, "retain"));
+    double qos = cJSON_GetNumberValue(cJSON_GetObjectItemCaseSensitive(gate, "qos"));
+    const char *topic = text_of(gate, "topic");
+    size_t topic_n = strlen(topic);
+    if (n > 0 && memmem(envelope, n, topic, topic_n) != NULL)
+        topic_n = 0; /* the envelope's own */
+    const uint8_t head[] = {door,
+                            (uint8_t)((uint8_t)qos | (retain ? 4 : 0) | (bridge ? 8 : 0)),
+                            who_of(client_id, text_of(gate, "username")),
+                            0,
+                            topic_n > 255 ? 0 : (uint8_t)topic_n,
+                            (uint8_t)(n >> 8),
+                            (uint8_t)n};
+    add(s, head, sizeof head);
+    add(s, topic, head[4]);
+    add(s, envelope, n);
+}
+
+static void gate_seed(const cJSON *gate, const uint8_t *envelope, size_t n)
+{
+    static const uint8_t then_at_message[] = {2, 0};
+    static sequence s;
+    const char *door = text_of(gate, "door");
+    const cJSON *seen = cJSON_GetObjectItemCaseSensitive(gate, "seen");
+    uint8_t first = strcmp(door, "bridge") == 0 ? 1 : strcmp(door, "stored") == 0 ? 3 : 0;
+    s.n = 0;
+    add(&s, strcmp(text_of(gate, "policy"), "bound") == 0 ? "\1" : "\0", 1);
+    if (seen != NULL) {
+        add_step(&s, first, gate, text_of(seen, "client_id"), envelope, n);
+        add(&s, then_at_message, sizeof then_at_message);
+    }
+    add_step(&s, first, gate, text_of(gate, "client_id"), envelope, n);
+    if (strcmp(door, "publish") == 0)
+        add(&s, then_at_message, sizeof then_at_message);
+    write_seed("gate", s.p, s.n);
+}
+
+static void envelope_seeds(const cJSON *all)
+{
+    static uint8_t bytes[BYTES_MAX];
+    const cJSON *vector;
+    cJSON_ArrayForEach(vector, cJSON_GetObjectItemCaseSensitive(all, "envelopes"))
+    {
+        size_t n = hex_of(bytes, vector, "envelope");
+        const cJSON *gate = cJSON_GetObjectItemCaseSensitive(vector, "gate");
+        write_seed("envelope", bytes, n);
+        write_seed("open", bytes, n);
+        if (gate != NULL)
+            gate_seed(gate, bytes, n);
+    }
+}
+
+/* ---- records: a byte that says what follows ---- */
+
+static void record_seed(uint8_t kind, const void *bytes, size_t n)
+{
+    static uint8_t all[BYTES_MAX + 1];
+    all[0] = kind;
+    memcpy(all + 1, bytes, n);
+    write_seed("records", all, n + 1);
+}
+
+static void pub_seed(const uint8_t *record, size_t n)
+{
+    char base64[4096];
+    char text[8192];
+    sodium_bin2base64(base64, sizeof base64, record, n, sodium_base64_VARIANT_ORIGINAL);
+    int text_n = snprintf(text, sizeof text, "-----BEGIN PEP RECORD-----\n%s\n-----END PEP RECORD-----\n", base64);
+    record_seed(1, text, (size_t)text_n);
+}
+
+/* {0: 1, 1: id, 2: seed, 3: secret}, and {0: 1, 1: key, 2: owner, 3: scope}; the secrets are of no use elsewhere. */
+static void secret_seeds(void)
+{
+    static const char key[] = "\xa4\x00\x01\x01\x68sensor-1\x02\x58\x20"
+                              "0123456789abcdef0123456789abcdef\x03\x58\x20"
+                              "0123456789abcdef0123456789abcdef";
+    static const char epoch[] = "\xa4\x00\x01\x01\x58\x20"
+                                "0123456789abcdef0123456789abcdef\x02\x50"
+                                "0123456789abcdef\x03\x69sealed/+/#";
+    static const char armored[] = "-----BEGIN PEP DEVICE KEY-----\nAAAA\n-----END PEP DEVICE KEY-----\n";
+    static const char armored_epoch[] = "-----BEGIN PEP EPOCH KEY-----\nAAAA\n-----END PEP EPOCH KEY-----\n";
+    record_seed(4, key, sizeof key - 1);
+    record_seed(5, epoch, sizeof epoch - 1);
+    record_seed(2, armored, sizeof armored - 1);
+    record_seed(3, armored_epoch, sizeof armored_epoch - 1);
+}
+
+static void record_seeds(const cJSON *all)
+{
+    static uint8_t bytes[BYTES_MAX];
+    const cJSON *item;
+    cJSON_ArrayForEach(item, cJSON_GetObjectItemCaseSensitive(all, "records"))
+    {
+        size_t n = hex_of(bytes, item, "record");
+        record_seed(0, bytes, n);
+        if (n < 2048)
+            pub_seed(bytes, n);
+    }
+    secret_seeds();
+}
+
+/* ---- texts ---- */
+
+#define RULE "{ filter = \"sensors/+/telemetry\"; signers = [ \"%1\" ]; }"
+
+static const char *const policies[] = {
+    "topics = ( " RULE " );\n",
+    "enroll = \"authority\"; # closed | authority\n"
+    "authority = [ \"3q2-7wAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\" ];\n"
+    "bind = \"username\"; relays = [ \"bridge-b\" ];\n"
+    "groups = { ops = [ \"console\", \"scada-1\" ]; };\nadmins = [ \"@ops\" ];\nmax_skew = \"60s\";\n"
+    "topics = (\n  { filter = \"sensors/+/telemetry\"; mode = \"enforce\"; payload = \"encrypted\";\n"
+    "    signers = [ \"%1\", \"@ops\" ]; max_age = \"30s\"; will_max_age = \"1d\"; max_size = \"64k\";\n"
+    "    record = \"allow\"; prefix = \"tenant1/\"; },\n"
+    "  { filter = \"#\"; mode = \"observe\"; payload = \"signed\"; signers = [ \"*\" ]; }, /* all */\n"
+    "  { filter = \"$SYS/#\"; signers = [ \"console\" ]; max_size = 100; }\n);\n",
+    "topics = (\n@include \"more.conf\"\n);\n",
+    "@include \"more.conf\"\ntopics = ( " RULE " );\n",
+    "topics = (\n@include \"link.conf\"\n);\n",
+    "topics = (\n@include \"../outside.conf\"\n);\n",
+    "@include \"policy.conf\"\n",
+    "@include \"sub/../more.conf\"\n",
+    "// a comment\nbind : \"clientid\", topics : ( { filter = \"a/\\x41\"; signers = ( \"a\" \"b\" ); } )\n",
+    "topics = ( { filter = \"+/+/#\"; signers = [ \"%2\" ]; }, { filter = \"a/+/#\"; signers = [ \"%1\" ]; } );",
+};
+static const char *const included[] = {"", RULE "\n", "bind = \"none\";\n", "@include \"more.conf\"\n"};
+
+static const char *const topics[] = {
+    "gr\xc3\xb6\xc3\x9f\x65/+\n\ngr\xc3\xb6\xc3\x9f\x65/x\n",
+    "a/b\na/+\na/#\n+/b\n#\n\na/b\na/c\na\nb/b\nb\n$SYS/a\n",
+    "+/+/c\na/+/c\n+/b/c\na/b/#\na/b/c/#\n\na/b/c\na/x/c\nx/b/c\na/b/c/d\na/b\n",
+    "$SYS/#\n$SYS/+/x\n+/a\n/a\n/+\n//\n\n$SYS/a/x\n/a\n/\n//\n$SYS\n",
+    "a\nb\nc\nd\ne\nf\ng\nh\ni\nj\na/a\na/b\na/c\na/d\na/a/+/#\n\na\nj\na/d\na/a/x\nk\n",
+};
+
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+
+static void text_seeds(void)
+{
+    char both[4096];
+    for (size_t i = 0; i < COUNT(policies); i++)
+        for (size_t k = 0; k < COUNT(included); k++) {
+            size_t n = strlen(policies[i]);
+            memcpy(both, policies[i], n + 1);
+            memcpy(both + n + 1, included[k], strlen(included[k]));
+            write_seed("policy", both, n + 1 + strlen(included[k]));
+        }
+    for (size_t i = 0; i < COUNT(topics); i++)
+        write_seed("topics", topics[i], strlen(topics[i]));
+}
+
+int main(int argc, char **argv)
+{
+    must(argc == 2, "wants one argument: the folder to write to");
+    root = argv[1];
+    must(sodium_init() >= 0, "no libsodium");
+    mkdir(root, 0777);
+    cJSON *all = read_vectors();
+    envelope_seeds(all);
+    record_seeds(all);
+    text_seeds();
+    cJSON_Delete(all);
+    return 0;
+}
