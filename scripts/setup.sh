@@ -25,7 +25,7 @@ bench_packages=(
 )
 test_packages=(
   "${bench_packages[@]}"
-  clang clang-format clang-tidy cppcheck debootstrap mandoc valgrind
+  clang clang-format clang-tidy cppcheck debootstrap libclang-rt-dev llvm mandoc valgrind
 )
 
 usage() {

@@ -139,6 +139,7 @@ everything_else() {
   step "unit tests under valgrind" valgrind_units
   step "all tests, clang's build" tests dev-clang -LE smoke # this valgrind cannot read clang's debug information
   step "all tests under ASan and UBSan" tests asan
+  step "fuzzing, a minute a target" scripts/fuzz.sh 60
   for release in "${other_brokers[@]}"; do
     other_broker "$release"
   done
