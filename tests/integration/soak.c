@@ -136,9 +136,10 @@ static bool wrong_messages(client *from)
         const seal_case *k = &CASES[i];
         if (!is_a_case_now(k->reason))
             continue;
-        s.c.seq = next_seq();
-        sealed first = k->make(&s.c, "t/a", 0), wrong = k->make(&s.c, "t/a", 0);
-        if ((k->twice && !pass(from, "t/a", &first, 1, false)) || !refuse(from, k, "t/a", &wrong, (int)(i % 3)))
+        sealed first, wrong;
+        if (case_make(k, &s.c, "t/a", 0, &first, &wrong) && !pass(from, "t/a", &first, 1, false))
+            return false;
+        if (!refuse(from, k, "t/a", &wrong, (int)(i % 3)))
             return false;
     }
     return true;
