@@ -21,13 +21,13 @@ struct retained {
     void (*each)(void *owner, const struct mosquitto_message *m); /* called once for each retained message */
     const option_list *filters;
 
-    bool many;       /* more than every connection takes at once */
     bool incomplete; /* the broker dropped messages meanwhile, or does not tell; a line on stderr said so */
 
     /* its own */
     size_t at; /* the filter that is looked at */
     bool looking, watching;
     uint64_t messages, bytes; /* of this filter */
+    bool many;                /* of some filter: more than every connection takes at once */
     waiting_message *first, **last;
     size_t waiting;
     int asked; /* mid of the last packet that waits for its answer */
