@@ -7,7 +7,6 @@
 #include <fnmatch.h>
 #include <ftw.h>
 #include <grp.h>
-#include <limits.h>
 #include <poll.h>
 #include <pwd.h>
 #include <signal.h>
@@ -41,22 +40,45 @@ static const char *program(void)
     return path != NULL ? path : "/usr/sbin/mosquitto";
 }
 
-/* Asks the program for its help, which begins with its version. */
-static bool ask_version(int *major, int *minor)
+/* The beginning of what it answers to -h. Its exit code says nothing: 2.0 ends with 3, although asked for help. */
+static void ask_help(char *out, size_t cap)
 {
-    char command[PATH_MAX + sizeof("'' -h 2>/dev/null")];
-    snprintf(command, sizeof(command), "'%s' -h 2>/dev/null", program());
-    FILE *help = popen(command, "re");
-    bool told = help != NULL && fscanf(help, "mosquitto version %d.%d.", major, minor) == 2;
-    if (help != NULL)
-        pclose(help); /* its exit code says nothing: 2.0 ends with 3, although asked for help */
-    return told;
+    int ends[2];
+    out[0] = '\0';
+    if (pipe2(ends, O_CLOEXEC) != 0)
+        return;
+    fflush(NULL);
+    pid_t pid = fork();
+    if (pid == 0) {
+        if (dup2(ends[1], STDOUT_FILENO) >= 0 && dup2(ends[1], STDERR_FILENO) >= 0)
+            execl(program(), program(), "-h", (char *)NULL);
+        _exit(REPORT_EXIT);
+    }
+    close(ends[1]);
+    ssize_t n = read(ends[0], out, cap - 1);
+    out[n > 0 ? n : 0] = '\0';
+    close(ends[0]);
+    waitpid(pid, NULL, 0);
+}
+
+static bool ask_version(long *major, long *minor)
+{
+    static const char before[] = "mosquitto version ";
+    char help[256];
+    ask_help(help, sizeof(help));
+    const char *version = strstr(help, before);
+    if (version == NULL)
+        return false;
+    char *dot;
+    *major = strtol(version + sizeof(before) - 1, &dot, 10);
+    *minor = *dot == '.' ? strtol(dot + 1, &dot, 10) : 0;
+    return *major > 0 && *dot == '.';
 }
 
 bool broker_at_least(int major, int minor)
 {
-    static int has_major = -1, has_minor = -1;
-    if (has_major < 0 && !ask_version(&has_major, &has_minor))
+    static long has_major, has_minor;
+    if (has_major == 0 && !ask_version(&has_major, &has_minor))
         CU_FAIL_FATAL("the broker does not tell its version");
     return has_major > major || (has_major == major && has_minor >= minor);
 }
