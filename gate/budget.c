@@ -18,8 +18,8 @@ typedef struct {
 struct budget {
     uint8_t key[BUDGET_KEY_BYTES];
     bucket buckets[BUDGET_PLACES];
-    uint64_t standing[BUDGET_PLACES]; /* who has it */
-    uint64_t failed_us;               /* the last failure of all */
+    uint64_t standing[BUDGET_SETS][BUDGET_WAYS]; /* who has it; in a set, who was heard last comes first */
+    uint64_t failed_us;                          /* the last failure of all */
     char *kicks[BUDGET_KICKS];
     size_t kick_n;
 };
@@ -105,9 +105,39 @@ static shared shared_of(budget *b, const gate_message *m)
     return (shared){place(b, parts, 2), place(b, parts, 1)};
 }
 
-static uint64_t *standing_place(budget *b, uint64_t sender)
+/* Where it stands; BUDGET_WAYS: nowhere. */
+static size_t way_of(const uint64_t set[BUDGET_WAYS], uint64_t sender)
 {
-    return &b->standing[sender % BUDGET_PLACES];
+    size_t way = 0;
+    while (way < BUDGET_WAYS && set[way] != sender)
+        way++;
+    return way;
+}
+
+static uint64_t *set_of(budget *b, uint64_t sender)
+{
+    return b->standing[sender % BUDGET_SETS];
+}
+
+static bool has_standing(budget *b, uint64_t sender)
+{
+    return way_of(set_of(b, sender), sender) < BUDGET_WAYS;
+}
+
+static void give_standing(budget *b, uint64_t sender)
+{
+    uint64_t *set = set_of(b, sender);
+    size_t way = way_of(set, sender);
+    memmove(set + 1, set, (way < BUDGET_WAYS ? way : BUDGET_WAYS - 1) * sizeof *set);
+    set[0] = sender;
+}
+
+static void take_standing(budget *b, uint64_t sender)
+{
+    uint64_t *set = set_of(b, sender);
+    size_t way = way_of(set, sender);
+    if (way < BUDGET_WAYS)
+        set[way] = 0;
 }
 
 /* ---- the budget ---- */
@@ -150,7 +180,7 @@ bool budget_allows(budget *b, const policy_budget *limits, const gate_message *m
         return true;
     uint64_t now = now_us(m);
     uint64_t sender = sender_of(b, m);
-    if (!failed_lately(b->failed_us, limits, now) || *standing_place(b, sender) == sender)
+    if (!failed_lately(b->failed_us, limits, now) || has_standing(b, sender))
         return true;
     shared s = shared_of(b, m);
     if (take_where_failed(s.pair, limits, 1, now) && take_where_failed(s.address, limits, BUDGET_ADDRESS_TIMES, now))
@@ -168,9 +198,9 @@ static void note_failure(budget *b, const policy_budget *limits, const gate_mess
     uint64_t sender = sender_of(b, m);
     shared s = shared_of(b, m);
     b->failed_us = now;
-    if (*standing_place(b, sender) == sender) {
+    if (has_standing(b, sender)) {
         if (!take(sender_bucket(b, sender), limits->rate, now))
-            *standing_place(b, sender) = 0;
+            take_standing(b, sender);
         return;
     }
     s.pair->failed_us = now;
@@ -181,12 +211,10 @@ void budget_note(budget *b, const policy_budget *limits, const gate_message *m, 
 {
     if (limits->rate == 0)
         return;
-    if (verified) {
-        uint64_t sender = sender_of(b, m);
-        *standing_place(b, sender) = sender;
-    } else {
+    if (verified)
+        give_standing(b, sender_of(b, m));
+    else
         note_failure(b, limits, m);
-    }
 }
 
 char *budget_next_kick(budget *b)

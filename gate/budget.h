@@ -6,16 +6,19 @@
  * It is never kept by the signer's kid: whoever knows a kid could then silence a device.
  *
  * All of it is two tables of fixed size whose places are found by a keyed hash: nothing is allocated, nothing grows.
- * Two senders in one place share it. So there is nothing to gain by making many names: a full table is a strict one.
+ * Those without standing who fall into one place share it, so there is nothing to gain by making many names: a full
+ * table is a strict one. Of those with standing the one that was heard longest ago gives way, in a set that is full.
  */
 #ifndef GATE_BUDGET_H
 #define GATE_BUDGET_H
 
 #include "gate/gate.h"
 
-#define BUDGET_PLACES        65536 /* a power of two; 1.5 MiB in all, touched as it is used */
-#define BUDGET_ADDRESS_TIMES 10    /* an address may have many users behind it */
-#define BUDGET_KICKS         32    /* clients to kick at the next tick; who finds no place goes on, and comes again */
+#define BUDGET_PLACES        65536 /* 1 MiB, touched as it is used */
+#define BUDGET_SETS          16384 /* the same again, for those with standing: sets of BUDGET_WAYS */
+#define BUDGET_WAYS          8
+#define BUDGET_ADDRESS_TIMES 10 /* an address may have many users behind it */
+#define BUDGET_KICKS         32 /* clients to kick at the next tick; who finds no place goes on, and comes again */
 
 typedef struct budget budget;
 

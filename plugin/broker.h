@@ -21,7 +21,14 @@
 #define TICK_NEXT_MS next_ns /* of the same place; 2.0 does not look at it */
 #endif
 
+/* Only 2.1 has it; the version number that the broker offers is 5 in both. */
+#pragma weak mosquitto_plugin_set_info
+int mosquitto_plugin_set_info(mosquitto_plugin_id_t *identifier, const char *plugin_name, const char *plugin_version);
+
 /* True where the broker that loaded us is 2.1 or later. */
 bool broker_is_2_1(void);
+
+/* Publishes `n` bytes to whoever subscribed, at QoS 0. False where there was no memory. */
+bool broker_publish(const char *topic, const char *text, size_t n, bool retain);
 
 #endif

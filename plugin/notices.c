@@ -86,7 +86,8 @@ static bool needs_encoding(unsigned char byte)
 /* False where there is no client id, or the topic would be too long. */
 static bool topic_for(char out[NOTICES_TOPIC_BYTES], const char *client_id)
 {
-    size_t n = strlen(strcpy(out, ROOT "/"));
+    size_t n = sizeof ROOT; /* with the slash */
+    memcpy(out, ROOT "/", n + 1);
     if (client_id == NULL || client_id[0] == 0)
         return false;
     for (const char *p = client_id; *p != 0; p++) {
@@ -157,25 +158,12 @@ static bool fill(cJSON *json, const refusal *r, uint64_t suppressed)
            (suppressed == 0 || add_number(json, "suppressed", suppressed));
 }
 
-static bool publish_text(const char *topic, const char *text)
-{
-    size_t n = strlen(text);
-    char *payload = mosquitto_malloc(n);
-    if (payload == NULL)
-        return false;
-    memcpy(payload, text, n);
-    if (mosquitto_broker_publish(NULL, topic, (int)n, payload, 0, false, NULL) == MOSQ_ERR_SUCCESS)
-        return true; /* the broker owns the payload now */
-    mosquitto_free(payload);
-    return false;
-}
-
 static bool publish(const char *topic, const refusal *r, uint64_t suppressed)
 {
     char text[JSON_BYTES];
     cJSON *json = cJSON_CreateObject();
     bool done = json != NULL && fill(json, r, suppressed) && cJSON_PrintPreallocated(json, text, sizeof text, false) &&
-                publish_text(topic, text);
+                broker_publish(topic, text, strlen(text), false);
     cJSON_Delete(json);
     return done;
 }

@@ -5,15 +5,6 @@
 
 #define EXPORTED __attribute__((visibility("default")))
 
-/* Only 2.1 has it; the version number that the broker offers is 5 in both. */
-#pragma weak mosquitto_plugin_set_info
-int mosquitto_plugin_set_info(mosquitto_plugin_id_t *identifier, const char *plugin_name, const char *plugin_version);
-
-bool broker_is_2_1(void)
-{
-    return mosquitto_plugin_set_info != NULL;
-}
-
 /* 2.0 sends a global plugin no event at all where per_listener_settings is set, and its id then points to a listener:
  * to start would be to pretend. */
 static bool gets_no_events(const mosquitto_plugin_id_t *id)

@@ -130,26 +130,15 @@ static void warn(report *r, const gate_counters *now, uint64_t now_ms)
 
 /* ---- counters ---- */
 
-static bool publish(const char *name, const char *suffix, uint64_t value)
+static void publish_change(const report *r, const char *name, const char *suffix, uint64_t now, uint64_t before)
 {
     char topic[128];
     char text[24];
+    if (now == before && r->published_once)
+        return;
     snprintf(topic, sizeof topic, SYS_PREFIX "%s%s", name, suffix);
-    int n = snprintf(text, sizeof text, "%" PRIu64, value);
-    char *payload = mosquitto_malloc((size_t)n);
-    if (payload == NULL)
-        return false;
-    memcpy(payload, text, (size_t)n);
-    if (mosquitto_broker_publish(NULL, topic, n, payload, 0, true, NULL) == MOSQ_ERR_SUCCESS)
-        return true; /* the broker owns the payload now */
-    mosquitto_free(payload);
-    return false;
-}
-
-static void publish_change(const report *r, const char *name, const char *suffix, uint64_t now, uint64_t before)
-{
-    if (now != before || !r->published_once)
-        publish(name, suffix, now);
+    int n = snprintf(text, sizeof text, "%" PRIu64, now);
+    broker_publish(topic, text, (size_t)n, true);
 }
 
 /* Their names are fixed: docs/OPERATIONS.md. */

@@ -132,6 +132,44 @@ static void test_standing(void)
     budget_free(b);
 }
 
+/* However many there are that were heard, up to what the table is made for, none loses it to another. */
+static void test_many_standing(void)
+{
+    enum { MANY = 20000 };
+    char name[32];
+    int lost = 0;
+    begin();
+    for (int i = 0; i < MANY; i++) {
+        snprintf(name, sizeof name, "good-%d", i);
+        CU_ASSERT_TRUE(good(name, "u", "10.0.0.1"));
+    }
+    (void)bad(100, "bad", "u", "10.0.0.1");
+    for (int i = 0; i < MANY; i++) {
+        snprintf(name, sizeof name, "good-%d", i);
+        lost += !good(name, "u", "10.0.0.1");
+    }
+    CU_ASSERT_EQUAL(lost, 0);
+    budget_free(b);
+}
+
+/* In a set that is full, who was heard longest ago gives way: who speaks never does. */
+static void test_full_sets(void)
+{
+    enum { MANY = 8 * BUDGET_SETS * BUDGET_WAYS };
+    char name[32];
+    begin();
+    for (int i = 0; i < MANY; i++) {
+        snprintf(name, sizeof name, "good-%d", i);
+        CU_ASSERT_TRUE(good(name, "u", "10.0.0.1"));
+        if (i % 1000 == 0)
+            CU_ASSERT_TRUE(good("speaks", "u", "10.0.0.1"));
+    }
+    (void)bad(100, "bad", "u", "10.0.0.1");
+    CU_ASSERT_TRUE(good("speaks", "u", "10.0.0.1"));
+    CU_ASSERT_FALSE(good("good-0", "u", "10.0.0.1"));
+    budget_free(b);
+}
+
 /* A device with standing may fail now and then for ever. */
 static void test_standing_stays(void)
 {
@@ -188,6 +226,8 @@ static const unit_test tests[] = {
     {"networks", test_networks},
     {"standing", test_standing},
     {"standing stays", test_standing_stays},
+    {"standing of many", test_many_standing},
+    {"standing in full sets", test_full_sets},
     {"kicks", test_kicks},
     {"no limit", test_no_limit},
 };
