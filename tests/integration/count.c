@@ -4,7 +4,6 @@
  */
 #include "stage.h"
 #include "tests/unit/unit.h"
-#include "wire.h"
 
 #include <stdio.h>
 
@@ -84,10 +83,8 @@ static void one_a_will(void)
     set(CONF_GUARDED);
     client_close(alice);
     sealed will = valid("t/w", PEP_FLAG_WILL);
-    wire w = wire_open(
-        (wire_spec){.port = s.b.port, .id = "alice", .will_topic = "t/w", .will = will.bytes, .will_n = will.n});
-    wire_drop(&w);
-    CU_ASSERT_TRUE(client_gets(s.to, "t/w", will.bytes, will.n));
+    wire_spec with_will = {.port = s.b.port, .id = "alice", .will_topic = "t/w", .will = will.bytes, .will_n = will.n};
+    CU_ASSERT_TRUE(stage_passes_will(&s, with_will));
     CU_ASSERT_TRUE(counted(1));
     alice = stage_client(&s, "alice");
     strike();

@@ -7,7 +7,6 @@
 #define DOORS_H
 
 #include "stage.h"
-#include "wire.h"
 
 /* Where a case ends otherwise than with its own reason. */
 typedef struct {

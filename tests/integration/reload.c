@@ -3,7 +3,6 @@
  */
 #include "stage.h"
 #include "tests/unit/unit.h"
-#include "wire.h"
 
 #include <string.h>
 #include <unistd.h>

@@ -4,7 +4,6 @@
  */
 #include "stage.h"
 #include "tests/unit/unit.h"
-#include "wire.h"
 
 /* Any client may bring what alice sealed, at any age: only the replay state stands against it. */
 #define OPEN_POLICY                                                                                                    \
@@ -81,18 +80,42 @@ static void order_within_the_window_is_free(void)
     stage_strike(&s);
 }
 
+static sealed counted(uint64_t seq)
+{
+    return seal((seal_spec){.from = &s.c.carol, .topic = "t/a", .seq = seq, .flags = PEP_FLAG_COUNTER});
+}
+
+static wire_spec with_will(const sealed *will)
+{
+    return (wire_spec){.port = s.b.port, .id = "w", .will_topic = "t/w", .will = will->bytes, .will_n = will->n};
+}
+
+static sealed fresh_will(void)
+{
+    return seal((seal_spec){.from = &s.c.alice, .topic = "t/w", .flags = PEP_FLAG_WILL});
+}
+
+/* The window of messages, the floor of wills, and the numbers of devices without a clock. */
 static void a_restart_forgets_nothing(bool hard)
 {
     stage_set(&s, OPEN_POLICY, CONF_GUARDED);
     client *from = stage_client(&s, "first");
-    sealed e = fresh();
+    sealed e = fresh(), older_will = fresh_will(), will = fresh_will(), one = counted(1), two = counted(2);
     CU_ASSERT_TRUE(stage_passes(&s, from, "t/a", &e, 0, false));
+    CU_ASSERT_TRUE(stage_passes(&s, from, "t/a", &two, 0, false));
+    CU_ASSERT_TRUE(stage_passes_will(&s, with_will(&will)));
     client_close(from);
     stage_restart(&s, hard);
     from = stage_client(&s, "first");
     CU_ASSERT_TRUE(stage_refuses(&s, from, "t/a", &e, 0, false, PEP_REPLAYED));
-    sealed next = fresh();
+    CU_ASSERT_TRUE(stage_refuses(&s, from, "t/a", &two, 0, false, PEP_REPLAYED));
+    CU_ASSERT_TRUE(stage_refuses_will(&s, with_will(&will), PEP_REPLAYED));
+    CU_ASSERT_TRUE(stage_refuses_will(&s, with_will(&older_will), PEP_REPLAYED));
+    sealed next = fresh(), next_will = fresh_will(), three = counted(3);
     CU_ASSERT_TRUE(stage_passes(&s, from, "t/a", &next, 0, false));
+    CU_ASSERT_TRUE(stage_passes(&s, from, "t/a", &three, 0, false));
+    CU_ASSERT_TRUE(stage_passes(&s, from, "t/a", &one, 0, false)); /* late, but new */
+    CU_ASSERT_TRUE(stage_passes_will(&s, with_will(&next_will)));
     client_close(from);
     stage_strike(&s);
 }
@@ -148,7 +171,7 @@ static void redelivered_at_qos_1(mqtt_version version)
     wire_drop(&w);
 }
 
-/* Here the PUBREL is never sent; the broker's own de-duplication then makes one delivery of two. */
+/* Here no PUBREC came as far as the client; the broker's own de-duplication then makes one delivery of two. */
 static void redelivered_at_qos_2(mqtt_version version)
 {
     sealed e = fresh();
@@ -168,15 +191,66 @@ static void redelivered_at_qos_2(mqtt_version version)
     wire_drop(&w);
 }
 
+/* After the PUBREC only the PUBREL is sent again: the broker kept the message, and now delivers it. */
+static void released_after_qos_2(mqtt_version version)
+{
+    sealed e = fresh();
+    wire w = wire_open(keeping(version));
+    wire_publish(&w, (wire_message){.topic = "t/a", .bytes = e.bytes, .n = e.n, .qos = 2, .mid = 9});
+    CU_ASSERT_TRUE(answered(&w, WIRE_PUBREC, 9));
+    wire_drop(&w);
+    CU_ASSERT_TRUE(client_fence(s.to, s.to));
+    w = wire_open(keeping(version));
+    wire_release(&w, 9);
+    CU_ASSERT_TRUE(answered(&w, WIRE_PUBCOMP, 9));
+    CU_ASSERT_TRUE(client_gets(s.to, "t/a", e.bytes, e.n));
+    CU_ASSERT_TRUE(client_fence(s.to, s.to));
+    wire_drop(&w);
+}
+
 static void redelivery_is_no_replay(void)
 {
     stage_set(&s, OPEN_POLICY, CONF_GUARDED);
     for (mqtt_version version = MQTT_3; version <= MQTT_5; version++) {
         redelivered_at_qos_1(version);
         redelivered_at_qos_2(version);
+        released_after_qos_2(version);
     }
     CU_ASSERT_FALSE(broker_logged(&s.b, "pep: refused"));
     stage_strike(&s);
+}
+
+/* The broker dies, not the connection: what it had acknowledged to nobody comes again, to one that has forgotten it. */
+static void redelivery_outlives_the_broker(bool hard)
+{
+    stage_set(&s, OPEN_POLICY, CONF_GUARDED);
+    sealed e = fresh();
+    wire_message m = {.topic = "t/a", .bytes = e.bytes, .n = e.n, .qos = 1, .mid = 7};
+    wire w = wire_open(keeping(MQTT_5));
+    wire_publish(&w, m);
+    CU_ASSERT_TRUE(client_gets(s.to, "t/a", e.bytes, e.n));
+    stage_restart(&s, hard);
+    wire_drop(&w);
+    m.dup = true;
+    w = wire_open(keeping(MQTT_5));
+    wire_publish(&w, m);
+    CU_ASSERT_TRUE(answered(&w, WIRE_PUBACK, 7));
+    CU_ASSERT_TRUE(client_gets(s.to, "t/a", e.bytes, e.n));
+    wire_drop(&w);
+    client *other = stage_client(&s, "other");
+    CU_ASSERT_TRUE(stage_refuses(&s, other, "t/a", &e, 1, false, PEP_REPLAYED));
+    client_close(other);
+    stage_strike(&s);
+}
+
+static void redelivery_outlives_a_stop(void)
+{
+    redelivery_outlives_the_broker(false);
+}
+
+static void redelivery_outlives_kill_9(void)
+{
+    redelivery_outlives_the_broker(true);
 }
 
 /* Asks the gate itself, with messages of another device, whether what was sealed at that time is too old by now. */
@@ -208,6 +282,91 @@ static void redelivery_is_not_stale(void)
     stage_strike(&s);
 }
 
+/* ---- clocks ---- */
+
+#define SKEW_POLICY(skew) "max_skew = \"" skew "\";\n" OPEN_POLICY
+#define MINUTE_US         60000000ull
+#define CLOCK_WARNING     "pep: the clock is earlier than the newest message"
+
+/* Ahead of the broker's clock by no more than max_skew; what is refused for being further ahead moves nothing. */
+static void a_seq_may_be_a_little_ahead(void)
+{
+    stage_set(&s, SKEW_POLICY("10m"), CONF_GUARDED);
+    client *from = stage_client(&s, "first");
+    uint64_t now = pep_now_us();
+    sealed ahead = of_seq(now + 9 * MINUTE_US), far = of_seq(now + 11 * MINUTE_US), never = of_seq(PEP_SEQ_MAX);
+    sealed behind = of_seq(now - 60 * 24 * MINUTE_US), present = of_seq(now);
+    CU_ASSERT_TRUE(stage_refuses(&s, from, "t/a", &never, 1, false, PEP_FUTURE_SEQ));
+    CU_ASSERT_TRUE(stage_refuses(&s, from, "t/a", &far, 1, false, PEP_FUTURE_SEQ));
+    CU_ASSERT_TRUE(stage_passes(&s, from, "t/a", &present, 1, false));
+    CU_ASSERT_TRUE(stage_passes(&s, from, "t/a", &ahead, 1, false));
+    CU_ASSERT_TRUE(stage_passes(&s, from, "t/a", &behind, 1, false)); /* no max_age here, and nothing is below it yet */
+    client_close(from);
+    stage_strike(&s);
+}
+
+/* Two more times the counters are published: two seconds, at least, in which it could be said again. */
+static void wait_for_two_looks(client *from)
+{
+    for (int i = 0; i < 2; i++) {
+        long before = client_counter_reaches(s.to, "messages/accepted", 1);
+        sealed e = fresh();
+        CU_ASSERT_TRUE(stage_passes(&s, from, "t/a", &e, 0, false));
+        CU_ASSERT_EQUAL(client_counter_reaches(s.to, "messages/accepted", before + 1), before + 1);
+    }
+}
+
+static bool warned_once(client *from)
+{
+    bool warned = broker_logs(&s.b, CLOCK_WARNING);
+    wait_for_two_looks(from);
+    return warned && broker_log_count(&s.b, CLOCK_WARNING) == 1;
+}
+
+/*
+ * The broker's clock went back: to it that is the same as a message from later than now. Here what is later is decided
+ * by a max_skew that shrinks. One line says so, and one more behind a restart; devices with the right time go on.
+ */
+static void a_clock_that_went_back_is_told_once(void)
+{
+    stage_set(&s, SKEW_POLICY("10m"), CONF_GUARDED);
+    client *from = stage_client(&s, "first");
+    sealed ahead = of_seq(pep_now_us() + 9 * MINUTE_US);
+    CU_ASSERT_TRUE(stage_passes(&s, from, "t/a", &ahead, 1, false));
+    wait_for_two_looks(from);
+    CU_ASSERT_FALSE(broker_logged(&s.b, CLOCK_WARNING));
+    broker_write(&s.b, "policy.conf", SKEW_POLICY("10s"));
+    broker_mark(&s.b);
+    broker_reload(&s.b);
+    CU_ASSERT_TRUE(warned_once(from));
+    client_close(from);
+    stage_restart(&s, true);
+    from = stage_client(&s, "first");
+    CU_ASSERT_TRUE(warned_once(from)); /* behind the mark of the start */
+    CU_ASSERT_TRUE(stage_refuses(&s, from, "t/a", &ahead, 0, false, PEP_FUTURE_SEQ));
+    client_close(from);
+    stage_strike(&s);
+}
+
+/* A counter says nothing of time: no number is too far ahead, and none moves the broker's idea of now. */
+static void devices_without_a_clock_count(void)
+{
+    stage_set(&s, SKEW_POLICY("10s"), CONF_GUARDED);
+    client *from = stage_client(&s, "first");
+    for (uint64_t seq = 1; seq <= 3; seq++) {
+        sealed e = counted(seq);
+        CU_ASSERT_TRUE(stage_passes(&s, from, "t/a", &e, (int)(seq % 3), false));
+        CU_ASSERT_TRUE(stage_refuses(&s, from, "t/a", &e, 0, false, PEP_REPLAYED));
+    }
+    sealed last = counted(PEP_SEQ_MAX), other = counted(PEP_SEQ_MAX);
+    CU_ASSERT_TRUE(stage_passes(&s, from, "t/a", &last, 1, false));
+    CU_ASSERT_TRUE(stage_refuses(&s, from, "t/a", &other, 1, false, PEP_REPLAYED));
+    wait_for_two_looks(from);
+    CU_ASSERT_FALSE(broker_logged(&s.b, CLOCK_WARNING));
+    client_close(from);
+    stage_strike(&s);
+}
+
 static const unit_test TESTS[] = {
     {"another client cannot send it again", another_client_cannot_send_it_again},
     {"nor can its own client", nor_can_its_own_client},
@@ -217,5 +376,10 @@ static const unit_test TESTS[] = {
     {"a refused one takes no seq", a_refused_one_takes_no_seq},
     {"redelivery is no replay", redelivery_is_no_replay},
     {"redelivery is not stale", redelivery_is_not_stale},
+    {"redelivery outlives a clean stop", redelivery_outlives_a_stop},
+    {"and kill -9", redelivery_outlives_kill_9},
+    {"a seq may be a little ahead", a_seq_may_be_a_little_ahead},
+    {"a clock that went back is told once", a_clock_that_went_back_is_told_once},
+    {"devices without a clock count", devices_without_a_clock_count},
 };
 UNIT_MAIN("replay", TESTS)

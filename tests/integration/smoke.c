@@ -4,7 +4,6 @@
  */
 #include "stage.h"
 #include "tests/unit/unit.h"
-#include "wire.h"
 
 static stage s;
 
@@ -26,10 +25,8 @@ static void try_retained(client *alice)
 static void try_will(void)
 {
     sealed will = seal((seal_spec){.from = &s.c.alice, .topic = "t/a", .flags = PEP_FLAG_WILL});
-    wire w = wire_open(
-        (wire_spec){.port = s.b.port, .id = "alice", .will_topic = "t/a", .will = will.bytes, .will_n = will.n});
-    wire_drop(&w);
-    CU_ASSERT_TRUE(client_gets(s.to, "t/a", will.bytes, will.n));
+    wire_spec with_will = {.port = s.b.port, .id = "alice", .will_topic = "t/a", .will = will.bytes, .will_n = will.n};
+    CU_ASSERT_TRUE(stage_passes_will(&s, with_will));
 }
 
 static void try_reload(void)

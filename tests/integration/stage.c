@@ -115,6 +115,28 @@ bool stage_refuses(stage *s, client *from, const char *topic, const sealed *e, i
     return answer == expected && fenced && logged;
 }
 
+static void drop_with_will(wire_spec spec)
+{
+    wire w = wire_open(spec);
+    wire_drop(&w);
+}
+
+bool stage_passes_will(const stage *s, wire_spec spec)
+{
+    drop_with_will(spec);
+    return client_gets(s->to, spec.will_topic, spec.will, spec.will_n);
+}
+
+bool stage_refuses_will(stage *s, wire_spec spec, pep_reason reason)
+{
+    broker_mark(&s->b);
+    drop_with_will(spec);
+    bool refused = stage_logged(s, reason, spec.id, spec.will_topic);
+    if (!refused)
+        fprintf(stderr, "will not refused as %s\n", pep_reason_name(reason));
+    return client_fence(s->to, s->to) && refused;
+}
+
 bool stage_tries(stage *s, const seal_case *k, client *from, const char *topic)
 {
     sealed first, e;

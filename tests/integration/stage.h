@@ -5,6 +5,7 @@
 #include "broker.h"
 #include "client.h"
 #include "seal.h"
+#include "wire.h"
 
 typedef struct {
     broker b;
@@ -50,6 +51,10 @@ bool stage_passes(const stage *s, client *from, const char *topic, const sealed 
  * stays connected, and the log names the reason.
  */
 bool stage_refuses(stage *s, client *from, const char *topic, const sealed *e, int qos, bool retain, pep_reason reason);
+
+/* Connects with that will, and drops the connection: `to` gets the will's very bytes, or the log names the reason. */
+bool stage_passes_will(const stage *s, wire_spec spec);
+bool stage_refuses_will(stage *s, wire_spec spec, pep_reason reason);
 
 /* `from` publishes the case at QoS 1, and before it what must be accepted first: all ends as it must. */
 bool stage_tries(stage *s, const seal_case *k, client *from, const char *topic);

@@ -4,39 +4,12 @@
  */
 #include "stage.h"
 #include "tests/unit/unit.h"
-#include "wire.h"
-
-#include <string.h>
 
 static stage s;
 
 static wire_spec with_will(const char *topic, const sealed *will)
 {
     return (wire_spec){.port = s.b.port, .id = "alice", .will_topic = topic, .will = will->bytes, .will_n = will->n};
-}
-
-static void die(wire_spec spec)
-{
-    wire w = wire_open(spec);
-    wire_drop(&w);
-}
-
-static bool will_passes(wire_spec spec)
-{
-    die(spec);
-    return client_gets(s.to, spec.will_topic, spec.will, spec.will_n);
-}
-
-static bool will_is_refused(wire_spec spec, pep_reason reason)
-{
-    char line[256];
-    snprintf(line, sizeof(line), "pep: refused %s: client alice topic %s", pep_reason_name(reason), spec.will_topic);
-    broker_mark(&s.b);
-    die(spec);
-    bool refused = broker_logs(&s.b, line);
-    if (!refused)
-        fprintf(stderr, "not refused as %s\n", pep_reason_name(reason));
-    return client_fence(s.to, s.to) && refused;
 }
 
 static sealed sealed_will(void)
@@ -70,7 +43,7 @@ static void a_will_may_be_older_than_a_message(void)
     sealed will = seal(spec);
     spec.flags = 0;
     sealed message = seal(spec);
-    CU_ASSERT_TRUE(will_passes(with_will("t/w", &will)));
+    CU_ASSERT_TRUE(stage_passes_will(&s, with_will("t/w", &will)));
     client *alice = stage_client(&s, "alice");
     CU_ASSERT_TRUE(stage_refuses(&s, alice, "t/w", &message, 1, false, PEP_STALE));
     client_close(alice);
@@ -83,7 +56,7 @@ static void messages_go_on_after_a_will(void)
     stage_set(&s, GUARD_POLICY, CONF_GUARDED);
     sealed before = case_of(PEP_OK)->make(&s.c, "t/a", 0);
     sealed will = sealed_will();
-    CU_ASSERT_TRUE(will_passes(with_will("t/w", &will)));
+    CU_ASSERT_TRUE(stage_passes_will(&s, with_will("t/w", &will)));
     client *alice = stage_client(&s, "alice");
     CU_ASSERT_TRUE(stage_passes(&s, alice, "t/a", &before, 1, false));
     client_close(alice);
@@ -94,12 +67,12 @@ static void a_will_is_sent_once(void)
 {
     stage_set(&s, GUARD_POLICY, CONF_GUARDED);
     sealed older = sealed_will(), will = sealed_will(), newer = sealed_will();
-    CU_ASSERT_TRUE(will_passes(with_will("t/w", &will)));
-    CU_ASSERT_TRUE(will_is_refused(with_will("t/w", &will), PEP_REPLAYED));
-    CU_ASSERT_TRUE(will_is_refused(with_will("t/w", &older), PEP_REPLAYED));
-    CU_ASSERT_TRUE(will_passes(with_will("t/w", &newer)));
+    CU_ASSERT_TRUE(stage_passes_will(&s, with_will("t/w", &will)));
+    CU_ASSERT_TRUE(stage_refuses_will(&s, with_will("t/w", &will), PEP_REPLAYED));
+    CU_ASSERT_TRUE(stage_refuses_will(&s, with_will("t/w", &older), PEP_REPLAYED));
+    CU_ASSERT_TRUE(stage_passes_will(&s, with_will("t/w", &newer)));
     stage_restart(&s, true);
-    CU_ASSERT_TRUE(will_is_refused(with_will("t/w", &newer), PEP_REPLAYED));
+    CU_ASSERT_TRUE(stage_refuses_will(&s, with_will("t/w", &newer), PEP_REPLAYED));
     stage_strike(&s);
 }
 
@@ -107,7 +80,7 @@ static void unprotected_wills_are_untouched(void)
 {
     stage_set(&s, GUARD_POLICY, CONF_GUARDED);
     sealed plain = case_of(PEP_PLAIN_PAYLOAD)->make(&s.c, "u", 0);
-    CU_ASSERT_TRUE(will_passes(with_will("u", &plain)));
+    CU_ASSERT_TRUE(stage_passes_will(&s, with_will("u", &plain)));
     stage_strike(&s);
 }
 
