@@ -126,6 +126,7 @@ static const door_column *const COLUMNS[] = {&QOS_0,     &PUBLISH, &CLEAR_QOS_0,
 
 #define KEPT         "persistence true\npersistence_location @/\n"
 #define KEPT_BARE    CONF_BASE CONF_ACL KEPT
+#define ASKED        CONF_GUARDED "check_retain_source true\n"
 #define KEPT_ASKED   CONF_GUARDED KEPT "check_retain_source true\n"
 #define KEPT_UNASKED CONF_GUARDED KEPT "check_retain_source false\n"
 
@@ -150,8 +151,12 @@ static const door DOORS[] = {
     {"retained at QoS 0", &QOS_0, &PUBLISHED, .version = MQTT_5, .retain = true, .preceded = true},
     {"retained at QoS 1", &PUBLISH, &PUBLISHED, .version = MQTT_5, .qos = 1, .retain = true, .preceded = true},
     {"retained at QoS 2", &PUBLISH, &PUBLISHED, .version = MQTT_5, .qos = 2, .retain = true, .preceded = true},
-    {"retained with check_retain_source", &PUBLISH, &PUBLISHED, .version = MQTT_5, .qos = 1, .retain = true,
-     .preceded = true, .conf = CONF_GUARDED "check_retain_source true\n"},
+    {"retained at QoS 0, check_retain_source", &QOS_0, &PUBLISHED, .version = MQTT_5, .qos = 0, .retain = true,
+     .preceded = true, .conf = ASKED},
+    {"retained at QoS 1, check_retain_source", &PUBLISH, &PUBLISHED, .version = MQTT_5, .qos = 1, .retain = true,
+     .preceded = true, .conf = ASKED},
+    {"retained at QoS 2, check_retain_source", &PUBLISH, &PUBLISHED, .version = MQTT_5, .qos = 2, .retain = true,
+     .preceded = true, .conf = ASKED},
     {"signed clear at QoS 0", &CLEAR_QOS_0, &PUBLISHED, .version = MQTT_5, .retain = true, .flags = PEP_FLAG_CLEAR},
     {"signed clear at QoS 1", &CLEAR, &PUBLISHED, .version = MQTT_5, .qos = 1, .retain = true, .flags = PEP_FLAG_CLEAR},
     {"signed clear at QoS 2", &CLEAR, &PUBLISHED, .version = MQTT_5, .qos = 2, .retain = true, .flags = PEP_FLAG_CLEAR},
@@ -202,7 +207,9 @@ static const door DOORS[] = {
     {"mount_point without a rule for it", &OTHER_TOPIC, &MOUNTED, .version = MQTT_5, .qos = 1, .policy = UNPREFIXED,
      .prefix = "m/"},
 
-    {"publish to `$PEP/`", &RESERVED, &PUBLISHED, .version = MQTT_5, .qos = 1, .prefix = "$PEP/"},
+    {"publish to `$PEP/` at QoS 0", &RESERVED, &PUBLISHED, .version = MQTT_5, .qos = 0, .prefix = "$PEP/"},
+    {"publish to `$PEP/` at QoS 1", &RESERVED, &PUBLISHED, .version = MQTT_5, .qos = 1, .prefix = "$PEP/"},
+    {"publish to `$PEP/` at QoS 2", &RESERVED, &PUBLISHED, .version = MQTT_5, .qos = 2, .prefix = "$PEP/"},
     {"retained on `$PEP/`", &RESERVED, &PUBLISHED, .version = MQTT_5, .qos = 1, .retain = true, .prefix = "$PEP/"},
     {"will on `$PEP/`", &RESERVED, &WILL_DROPPED, .qos = 1, .flags = PEP_FLAG_WILL, .prefix = "$PEP/"},
     {"inbound bridge to `$PEP/`", &RESERVED, &BRIDGED, .qos = 1, .policy = FETCHED, .prefix = "$PEP/",

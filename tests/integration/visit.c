@@ -183,7 +183,8 @@ static void knock_all(visit *v)
 {
     broker_mark(&v->s.b);
     v->mark = v->s.b.mark;
-    for (size_t i = 0; i < CASE_COUNT && v->n < VISIT_CELLS; i++) {
+    CU_ASSERT_TRUE_FATAL(CASE_COUNT <= VISIT_CELLS);
+    for (size_t i = 0; i < CASE_COUNT; i++) {
         const char *why_not;
         visit_cell *c = &v->cells[v->n];
         *c = (visit_cell){.k = &CASES[i], .expected = door_expects(v->d->column, &CASES[i], &why_not)};
