@@ -43,19 +43,19 @@ typedef struct {
     const char *name;
     const door_column *column;
     const door_passage *passage;
-    mqtt_version version; /* 0: MQTT_3 */
-    int qos;
-    bool retain;
-    bool preceded;      /* a valid message comes before each case, and stays retained where that is refused */
-    unsigned flags;     /* of the envelopes */
-    uint32_t delay_s;   /* of wills */
     const char *policy; /* NULL: GUARD_POLICY */
     const char *conf;   /* NULL: CONF_GUARDED; for bridges: their topic lines */
     const char *before; /* NULL, or the configuration until the turn */
     const char *prefix; /* what the broker has in front of the signed topic; NULL: nothing */
     const char *says;   /* NULL, or what the log must hold in the end */
-    bool may_be_shut;   /* some versions of Mosquitto refuse it themselves */
     door_versions versions;
+    mqtt_version version; /* 0: MQTT_3 */
+    int qos;
+    unsigned flags;   /* of the envelopes */
+    uint32_t delay_s; /* of wills */
+    bool retain;
+    bool preceded;    /* a valid message comes before each case, and stays retained where that is refused */
+    bool may_be_shut; /* some versions of Mosquitto refuse it themselves */
 } door;
 
 #define SENT_MAX 3

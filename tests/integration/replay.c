@@ -286,6 +286,7 @@ static void redelivery_is_not_stale(void)
 
 #define SKEW_POLICY(skew) "max_skew = \"" skew "\";\n" OPEN_POLICY
 #define MINUTE_US         60000000ull
+#define DAY_US            (MINUTE_US * 60 * 24)
 #define CLOCK_WARNING     "pep: the clock is earlier than the newest message"
 
 /* Ahead of the broker's clock by no more than max_skew; what is refused for being further ahead moves nothing. */
@@ -295,7 +296,7 @@ static void a_seq_may_be_a_little_ahead(void)
     client *from = stage_client(&s, "first");
     uint64_t now = pep_now_us();
     sealed ahead = of_seq(now + 9 * MINUTE_US), far = of_seq(now + 11 * MINUTE_US), never = of_seq(PEP_SEQ_MAX);
-    sealed behind = of_seq(now - 60 * 24 * MINUTE_US), present = of_seq(now);
+    sealed behind = of_seq(now - DAY_US), present = of_seq(now);
     CU_ASSERT_TRUE(stage_refuses(&s, from, "t/a", &never, 1, false, PEP_FUTURE_SEQ));
     CU_ASSERT_TRUE(stage_refuses(&s, from, "t/a", &far, 1, false, PEP_FUTURE_SEQ));
     CU_ASSERT_TRUE(stage_passes(&s, from, "t/a", &present, 1, false));
