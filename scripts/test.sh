@@ -151,7 +151,7 @@ step "build with gcc, warnings are errors" build dev -DPEP_BENCH=ON
 
 # Last, so that its summary closes the run, unless something failed above, which must not hide behind it.
 version=$("${PEP_MOSQUITTO:-mosquitto}" -h 2>/dev/null | sed -n '1s/^mosquitto version //p') || true
-echo "all tests, Mosquitto $version, gcc's build (valgrind's smoke test included), after $SECONDS s:"
+echo "all tests, Mosquitto $version, gcc's build (valgrind's included), after $SECONDS s:"
 tests dev || failed+=("all tests, gcc's build")
 if [ ${#failed[@]} -ne 0 ]; then
   printf '\n%d of the checks FAILED:\n' ${#failed[@]}
