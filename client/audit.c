@@ -48,6 +48,7 @@ typedef struct {
     size_t count, cap;
     size_t memory;
     uint64_t looked_at, refused;
+    bool blind;           /* the gate may withhold something from this client */
     bool confirming;      /* the second look, after the clears */
     uint64_t still_there; /* acknowledged clears that removed nothing */
     uint64_t unlisted;    /* refused ones that the second look showed, and that are no findings */
@@ -250,17 +251,20 @@ static const char *bound_name(const policy *p)
     return bind == POLICY_BIND_USERNAME ? mqtt_username() : mqtt_client_id();
 }
 
-static void hint(const policy *p)
+/* True where this client may not be shown all that it looks for. */
+static bool is_blind(const policy *p)
 {
     static const char *const how[] = {
         [POLICY_BIND_NONE] = "the policy's bind is \"none\", so that no client is an admin's",
         [POLICY_BIND_USERNAME] = "this is no admin's client: connect with -u and the name of one",
         [POLICY_BIND_CLIENTID] = "this is no admin's client: connect with -i and the name of one",
     };
-    if (is_enforced(p, &args.filters) && !policy_is_admin(p, bound_name(p)))
-        warn("only what is on observed topics can be seen; on enforced ones the gate shows what it refuses to admins "
-             "alone, and %s",
-             how[policy_bind_of(p)]);
+    if (!is_enforced(p, &args.filters) || policy_is_admin(p, bound_name(p)))
+        return false;
+    warn("only what is on observed topics can be seen; on enforced ones the gate shows what it refuses to admins "
+         "alone, and %s",
+         how[policy_bind_of(p)]);
+    return true;
 }
 
 static int check_record(const pep_device *device, const char *records)
@@ -381,7 +385,7 @@ static int prepare(audit *a)
         code = check_admin(a, records);
     if (code != DONE)
         return code;
-    hint(gate_policy(a->gate));
+    a->blind = is_blind(gate_policy(a->gate));
     retained_prepare(&a->look);
     mosquitto_publish_v5_callback_set(a->look.link.client, on_publish);
     mqtt_stop_on_signals();
@@ -390,7 +394,7 @@ static int prepare(audit *a)
 
 static int verdict(const audit *a)
 {
-    if (a->look.incomplete)
+    if (a->look.incomplete || a->blind)
         return OUT_OF_REACH;
     return a->refused > count_purged(a) || a->unlisted > 0 ? REFUSED : DONE;
 }

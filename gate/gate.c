@@ -2,6 +2,7 @@
 #include "gate/gate.h"
 
 #include <errno.h>
+#include <pwd.h>
 #include <sodium.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -47,6 +48,7 @@ struct gate {
     gate_counters counters;
     kept_verdict kept;
     delivery_verdict delivery;
+    char kid_text[sizeof "kid:" + 2 * (size_t)PEP_KID_BYTES]; /* of the last unknown signer */
     bool access_told;
     bool clock_warned;
 };
@@ -62,6 +64,15 @@ static bool fail(gate_error *error, const char *format, ...)
     vsnprintf(error->text, sizeof error->text, format, args);
     va_end(args);
     return false;
+}
+
+/* Whose rights did not suffice is half of the answer: the broker has dropped root's by now. */
+static bool fail_errno(gate_error *error, const char *doing, const char *path)
+{
+    int saved = errno;
+    const struct passwd *user = getpwuid(geteuid());
+    return fail(error, "cannot %s %s as user %s: %s", doing, path, user != NULL ? user->pw_name : "without a name",
+                strerror(saved));
 }
 
 /* What a reload swaps, in one piece. */
@@ -145,10 +156,9 @@ static bool ready_state_dir(gate_error *error, const char *path)
 {
     struct stat st;
     if (mkdir(path, 0700) != 0 && errno != EEXIST)
-        return fail(error, "cannot create the state folder %s as uid %u: %s", path, (unsigned)geteuid(),
-                    strerror(errno));
+        return fail_errno(error, "create the state folder", path);
     if (stat(path, &st) != 0)
-        return fail(error, "cannot read the state folder %s as uid %u: %s", path, (unsigned)geteuid(), strerror(errno));
+        return fail_errno(error, "read the state folder", path);
     if (!S_ISDIR(st.st_mode))
         return fail(error, "%s is not a folder: the state option takes a folder", path);
     if ((st.st_mode & (S_IRWXG | S_IRWXO)) != 0)
@@ -264,15 +274,25 @@ static gate_verdict refuse(gate *g, gate_door door, gate_verdict verdict)
     } else {
         verdict.action = GATE_REFUSE;
         verdict.news = true;
-        g->counters.refused[verdict.reason]++;
+        *(door == DOOR_STORED ? &g->counters.withheld : &g->counters.refused[verdict.reason]) += 1;
     }
     return verdict;
+}
+
+/* Whom nobody vouches for is looked for by its kid. */
+static const char *signer_text(gate *g, const judgement *j, pep_reason reason)
+{
+    if (reason != PEP_UNKNOWN_SIGNER)
+        return j->signer == NULL ? NULL : j->signer->id;
+    char *hex = g->kid_text + snprintf(g->kid_text, sizeof g->kid_text, "kid:");
+    sodium_bin2hex(hex, 2 * PEP_KID_BYTES + 1, j->envelope.kid, PEP_KID_BYTES);
+    return g->kid_text;
 }
 
 static gate_verdict verdict_of(gate *g, const judgement *j, pep_reason reason)
 {
     gate_verdict verdict = {.reason = reason, .rule = j->rule, .news = true, .seq = j->envelope.seq};
-    verdict.signer = j->signer == NULL ? NULL : j->signer->id;
+    verdict.signer = signer_text(g, j, reason);
     if (reason != PEP_OK)
         return refuse(g, j->door, verdict);
     bool clear = j->rule != NULL && (j->envelope.flags & PEP_FLAG_CLEAR) != 0;
@@ -431,6 +451,21 @@ const policy *gate_policy(const gate *g)
 size_t gate_record_count(const gate *g)
 {
     return pep_keyring_count(g->records);
+}
+
+size_t gate_records_ending(const gate *g, const pep_record **first, uint64_t within_s)
+{
+    uint64_t end_s = pep_now_us() / 1000000 + within_s;
+    size_t count = 0;
+    for (size_t i = 0; i < pep_keyring_count(g->records); i++) {
+        const pep_record *record = pep_keyring_at(g->records, i);
+        if (record->not_after_s > end_s)
+            continue;
+        if (count == 0 || record->not_after_s < (*first)->not_after_s)
+            *first = record;
+        count++;
+    }
+    return count;
 }
 
 bool gate_clock_went_back(gate *g, uint64_t now_us)

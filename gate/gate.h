@@ -50,7 +50,7 @@ typedef struct {
     pep_reason reason;       /* PEP_OK: accepted, or not ours */
     const policy_rule *rule; /* NULL: the topic is not protected */
     bool news;               /* false: the same verdict was given for this message before */
-    const char *signer;      /* its id where it is known, for people; valid until the next call */
+    const char *signer;      /* its id, or "kid:" and its kid, where that is known; valid until the next call */
     uint64_t seq;            /* the envelope's; 0 where it has none */
 } gate_verdict;
 
@@ -61,6 +61,7 @@ typedef struct {
     uint64_t accepted;
     uint64_t refused[GATE_REASONS];  /* by reason, on enforced topics */
     uint64_t observed[GATE_REASONS]; /* by reason, what enforce would have refused */
+    uint64_t withheld;               /* deliveries of what was let in earlier and would be refused now */
     uint64_t redelivered;            /* of the accepted ones: the same message once more */
     uint64_t verifications;          /* signatures verified */
     uint64_t verify_us_sum;
@@ -120,6 +121,9 @@ size_t gate_record_count(const gate *g);
 
 /* True once where a publish was not shown at the access check: wills are then not shown either. */
 bool gate_access_was_skipped(gate *g);
+
+/* How many records end within so many seconds of now, and (where there are any) the one that ends first. */
+size_t gate_records_ending(const gate *g, const pep_record **first, uint64_t within_s);
 
 /* True where the replay state was made anew at the start. */
 bool gate_state_is_new(const gate *g);

@@ -104,7 +104,7 @@ static int on_message(int event, void *event_data, void *userdata)
 static void kick(plugin *p)
 {
     for (char *client_id; (client_id = gate_next_kick(p->gate)) != NULL; free(client_id)) {
-        mosquitto_log_printf(MOSQ_LOG_DEBUG, "pep: kicked a client that went on with bad signatures");
+        report_kick(client_id);
         mosquitto_kick_client_by_clientid(client_id, true);
     }
 }
@@ -139,19 +139,8 @@ static int on_reload(int event, void *event_data, void *userdata)
     gate_error error;
     (void)event;
     (void)event_data;
-    switch (gate_reload(p->gate, &error)) {
-    case GATE_RELOADED:
-        mosquitto_log_printf(MOSQ_LOG_NOTICE, "pep: reloaded, rules: %zu, records: %zu",
-                             policy_rule_count(gate_policy(p->gate)), gate_record_count(p->gate));
-        report_unprotected(p->gate);
-        break;
-    case GATE_UNCHANGED:
-        mosquitto_log_printf(MOSQ_LOG_NOTICE, "pep: reload: nothing changed");
-        break;
-    case GATE_RELOAD_FAILED:
-        mosquitto_log_printf(MOSQ_LOG_ERR, "pep: reload failed, the old policy and records stay: %s", error.text);
-        break;
-    }
+    gate_reload_result result = gate_reload(p->gate, &error);
+    report_reload(p->gate, result, &error);
     return broker_is_2_1() ? MOSQ_ERR_SUCCESS : MOSQ_ERR_PLUGIN_DEFER;
 }
 

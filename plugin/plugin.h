@@ -57,10 +57,16 @@ void report_refusal(report *r, const gate_message *m, const gate_verdict *verdic
 /* Called on each tick: counters, at their interval; a warning, at most once a minute; the state, every 5 s. */
 void report_tick(report *r, gate *g, const notice_counters *told);
 
-/* A warning where the rules or the records are such that nothing is protected, or nobody can speak. */
-void report_unprotected(const gate *g);
+/* Told at debug level: Mosquitto itself tells of the disconnection. */
+void report_kick(const char *client_id);
 
-/* The line at the start. */
+/* Warnings where rules or records are such that nothing is protected, nobody can speak, or somebody soon cannot. */
+void report_concerns(const gate *g);
+
+/* The line at a reload, and report_concerns. */
+void report_reload(const gate *g, gate_reload_result result, const gate_error *error);
+
+/* The line at the start, and report_concerns. */
 void report_start(const gate *g, const plugin_options *options);
 
 /* ---- events.c: from Mosquitto's events to the gate ---- */

@@ -11,6 +11,7 @@
 #define SYNC_EVERY_MS    5000
 #define SYS_PREFIX       "$SYS/broker/pep/"
 #define LINE_BYTES       900 /* Mosquitto cuts log lines at 1000 */
+#define ENDING_DAYS      30
 
 static uint64_t monotonic_ms(void)
 {
@@ -72,9 +73,16 @@ void report_refusal(report *r, const gate_message *m, const gate_verdict *verdic
     printable(c->username, sizeof c->username, text_or_dash(m->username));
     printable(c->signer, sizeof c->signer, text_or_dash(verdict->signer));
     printable(c->topic, sizeof c->topic, m->topic);
-    mosquitto_log_printf(MOSQ_LOG_DEBUG, "pep: %s %s: client %s topic %s user %s signer %s",
-                         verdict->action == GATE_REFUSE ? "refused" : "observed", pep_reason_name(verdict->reason),
-                         c->id, c->topic, c->username, c->signer);
+    const char *what = m->stored ? "withheld" : verdict->action == GATE_REFUSE ? "refused" : "observed";
+    mosquitto_log_printf(MOSQ_LOG_DEBUG, "pep: %s %s: client %s topic %s user %s signer %s", what,
+                         pep_reason_name(verdict->reason), c->id, c->topic, c->username, c->signer);
+}
+
+void report_kick(const char *client_id)
+{
+    char id[REPORT_CLIENT_BYTES];
+    printable(id, sizeof id, client_id);
+    mosquitto_log_printf(MOSQ_LOG_DEBUG, "pep: kicked client %s: it went on with bad signatures", id);
 }
 
 static uint64_t sum(const uint64_t counts[GATE_REASONS])
@@ -99,6 +107,13 @@ static size_t append_counts(char *line, size_t n, const char *what, const uint64
     return n;
 }
 
+static size_t append_count(char *line, size_t n, const char *what, uint64_t count)
+{
+    if (count == 0 || n >= LINE_BYTES)
+        return n;
+    return n + (size_t)snprintf(line + n, LINE_BYTES - n, "%s%s: %" PRIu64, n == 0 ? "" : "; ", what, count);
+}
+
 static const report_client *worst(const report *r)
 {
     const report_client *most = &r->clients[0];
@@ -112,13 +127,14 @@ static const report_client *worst(const report *r)
 static void warn(report *r, const gate_counters *now, uint64_t now_ms)
 {
     char line[LINE_BYTES] = "";
-    bool news = sum(now->refused) != sum(r->warned.refused) || sum(now->observed) != sum(r->warned.observed);
+    bool news = sum(now->refused) != sum(r->warned.refused) || sum(now->observed) != sum(r->warned.observed) ||
+                now->withheld != r->warned.withheld;
     if (!news || !due(&r->next_warning_ms, now_ms, WARNING_EVERY_MS))
         return;
     size_t n = append_counts(line, 0, "refused ", now->refused, r->warned.refused);
     n = append_counts(line, n, n == 0 ? "would refuse " : "; would refuse ", now->observed, r->warned.observed);
-    if (now->kicked != r->warned.kicked && n < LINE_BYTES)
-        n += (size_t)snprintf(line + n, LINE_BYTES - n, "; kicked clients: %" PRIu64, now->kicked - r->warned.kicked);
+    n = append_count(line, n, "deliveries withheld", now->withheld - r->warned.withheld);
+    n = append_count(line, n, "clients kicked", now->kicked - r->warned.kicked);
     const report_client *most = worst(r);
     if (most->refused > 0 && n < LINE_BYTES)
         snprintf(line + n, LINE_BYTES - n, "; most by client %s, last: topic %s user %s signer %s", most->id,
@@ -149,6 +165,7 @@ static void publish_counters(report *r, const gate_counters *now, const notice_c
     publish_change(r, "messages/accepted", "", now->accepted, before->accepted);
     publish_change(r, "messages/redelivered", "", now->redelivered, before->redelivered);
     publish_change(r, "messages/refused", "", sum(now->refused), sum(before->refused));
+    publish_change(r, "messages/withheld", "", now->withheld, before->withheld);
     publish_change(r, "messages/observed", "", sum(now->observed), sum(before->observed));
     publish_change(r, "verifications/count", "", now->verifications, before->verifications);
     publish_change(r, "verifications/us/sum", "", now->verify_us_sum, before->verify_us_sum);
@@ -192,28 +209,51 @@ void report_tick(report *r, gate *g, const notice_counters *told)
         publish_counters(r, counters, told);
 }
 
-/* ---- the start ---- */
+/* ---- start and reload ---- */
 
-void report_unprotected(const gate *g)
+static size_t observed_rules(const policy *p)
 {
+    size_t observed = 0;
+    for (size_t i = 0; i < policy_rule_count(p); i++)
+        observed += policy_rule_at(p, i)->mode == POLICY_OBSERVE;
+    return observed;
+}
+
+void report_concerns(const gate *g)
+{
+    const pep_record *first = NULL;
+    size_t ending = gate_records_ending(g, &first, ENDING_DAYS * 86400);
     if (policy_rule_count(gate_policy(g)) == 0)
         mosquitto_log_printf(MOSQ_LOG_WARNING, "pep: the policy has no rules: no topic is protected");
     else if (gate_record_count(g) == 0)
         mosquitto_log_printf(MOSQ_LOG_WARNING, "pep: there are no records: nobody can speak on protected topics");
+    if (ending > 0)
+        mosquitto_log_printf(MOSQ_LOG_WARNING, "pep: %zu records end within %d days or have ended, that of %s first",
+                             ending, ENDING_DAYS, first->id);
 }
 
 void report_start(const gate *g, const plugin_options *options)
 {
-    size_t observed = 0;
-    size_t rules = policy_rule_count(gate_policy(g));
-    for (size_t i = 0; i < rules; i++)
-        observed += policy_rule_at(gate_policy(g), i)->mode == POLICY_OBSERVE;
+    size_t observed = observed_rules(gate_policy(g));
     mosquitto_log_printf(
         MOSQ_LOG_NOTICE,
         "pep %s: Mosquitto %s (built for %d.%d.%d), rules: %zu enforced, %zu observed, records: %zu in "
         "%s, %sreplay state in %s",
         pep_version(), broker_is_2_1() ? "2.1 or later" : "2.0", LIBMOSQUITTO_MAJOR, LIBMOSQUITTO_MINOR,
-        LIBMOSQUITTO_REVISION, rules - observed, observed, gate_record_count(g), options->records,
-        gate_state_is_new(g) ? "new " : "", options->state);
-    report_unprotected(g);
+        LIBMOSQUITTO_REVISION, policy_rule_count(gate_policy(g)) - observed, observed, gate_record_count(g),
+        options->records, gate_state_is_new(g) ? "new " : "", options->state);
+    report_concerns(g);
+}
+
+void report_reload(const gate *g, gate_reload_result result, const gate_error *error)
+{
+    size_t observed = observed_rules(gate_policy(g));
+    if (result == GATE_RELOADED)
+        mosquitto_log_printf(MOSQ_LOG_NOTICE, "pep: reloaded, rules: %zu enforced, %zu observed, records: %zu",
+                             policy_rule_count(gate_policy(g)) - observed, observed, gate_record_count(g));
+    else if (result == GATE_UNCHANGED)
+        mosquitto_log_printf(MOSQ_LOG_NOTICE, "pep: reload: nothing changed");
+    else
+        mosquitto_log_printf(MOSQ_LOG_ERR, "pep: reload failed, the old policy and records stay: %s", error->text);
+    report_concerns(g);
 }

@@ -216,9 +216,9 @@ static void on_enforced_topics_an_admin_sees_all(void)
     set(OBSERVED, CONF_GUARDED);
     retain_all();
     reload(ENFORCED);
-    CU_ASSERT_TRUE(audited(pep(AUDIT, s.b.port), 0, 1, 0, 0));
+    CU_ASSERT_TRUE(audited(pep(AUDIT, s.b.port), 3, 1, 0, 0));
     CU_ASSERT_TRUE(says(err, "connect with -u and the name of one"));
-    CU_ASSERT_TRUE(audited(pep(AUDIT " -u eve", s.b.port), 0, 1, 0, 0));
+    CU_ASSERT_TRUE(audited(pep(AUDIT " -u eve", s.b.port), 3, 1, 0, 0));
     CU_ASSERT_TRUE(says(err, "connect with -u and the name of one"));
     CU_ASSERT_TRUE(audited(pep(AUDIT " -u ops", s.b.port), 1, BAD + 1, BAD, 0));
     CU_ASSERT_STRING_EQUAL(err, "");

@@ -50,7 +50,7 @@ static void a_new_policy_reaches_them(const char *conf)
     CU_ASSERT_TRUE(broker_logs(&s.b, "pep: reloaded"));
     CU_ASSERT_TRUE(is_retained(NULL));
     CU_ASSERT_TRUE(stage_logged(&s, PEP_SIGNER_NOT_ALLOWED, "late", "t/r"));
-    CU_ASSERT_FALSE(broker_logged(&s.b, "pep: refused replayed"));
+    CU_ASSERT_FALSE(broker_logged(&s.b, "pep: withheld replayed"));
     strike();
 }
 

@@ -93,7 +93,7 @@ bool stage_passes(const stage *s, client *from, const char *topic, const sealed 
 bool stage_logged(const stage *s, pep_reason reason, const char *id, const char *topic)
 {
     char text[256];
-    snprintf(text, sizeof(text), "pep: refused %s: client %s topic %s", pep_reason_name(reason), id, topic);
+    snprintf(text, sizeof(text), "pep: [rw]* %s: client %s topic %s", pep_reason_name(reason), id, topic);
     return broker_logs(&s->b, text);
 }
 

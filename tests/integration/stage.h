@@ -62,7 +62,7 @@ bool stage_tries(stage *s, const seal_case *k, client *from, const char *topic);
 /* How a client learns of a denial: MQTT 5.0 has a reason code, 3.1.1 and QoS 0 have none. */
 int denial(mqtt_version version, int qos);
 
-/* True where, behind the mark, the log says that this was refused. */
+/* True where, behind the mark, the log says that this was refused, or withheld. */
 bool stage_logged(const stage *s, pep_reason reason, const char *id, const char *topic);
 
 /* The counter, once `messages/accepted` has come to that value and all that was published with it has arrived. */

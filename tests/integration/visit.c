@@ -97,7 +97,7 @@ static int refusals(const visit *v, const visit_cell *c, const char *reason)
 {
     const char *named = v->d->passage->client;
     char line[256];
-    snprintf(line, sizeof(line), "pep: refused %s: client %s topic %s user", reason, named != NULL ? named : "alice",
+    snprintf(line, sizeof(line), "pep: [rw]* %s: client %s topic %s user", reason, named != NULL ? named : "alice",
              c->topic);
     return broker_log_count(&v->s.b, line);
 }
@@ -219,8 +219,8 @@ static void judge_the_rest(visit *v)
         refused += v->cells[i].refusals;
     CU_ASSERT_TRUE(client_fence(v->s.to, from != NULL && v->d->passage != &MOUNTED ? from : v->s.to));
     v->s.b.mark = v->mark;
-    refused += broker_log_count(&v->s.b, "pep: refused *: client * topic " FLOOD_TOPIC " user");
-    CU_ASSERT_EQUAL(broker_log_count(&v->s.b, "pep: refused *: client "), refused);
+    refused += broker_log_count(&v->s.b, "pep: [rw]* *: client * topic " FLOOD_TOPIC " user");
+    CU_ASSERT_EQUAL(broker_log_count(&v->s.b, "pep: [rw]* *: client "), refused);
 }
 
 /* ---- what stays ---- */

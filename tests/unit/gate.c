@@ -48,13 +48,13 @@ static void write_text(const char *path, const char *text)
     fclose(f);
 }
 
-static void save_record(const bench *b, const pep_device *device, const char *name)
+static void save_record_until(const bench *b, const pep_device *device, const char *name, uint64_t end_s)
 {
     uint8_t bytes[PEP_RECORD_BYTES_MAX];
     size_t n;
     char path[400];
     pep_error error;
-    CU_ASSERT_EQUAL_FATAL(pep_record_sign(bytes, &n, device, NOW / 1000000 - 1000, NOW / 1000000 + 1000), PEP_OK);
+    CU_ASSERT_EQUAL_FATAL(pep_record_sign(bytes, &n, device, end_s - 2000, end_s), PEP_OK);
     snprintf(path, sizeof path, "%s/%s.pub", b->records, name);
     CU_ASSERT_EQUAL_FATAL(pep_record_save(&error, path, bytes, n), PEP_OK);
 }
@@ -67,6 +67,11 @@ static gate *open_gate(const bench *b)
     if (g == NULL)
         printf("gate_open: %s\n", error.text);
     return g;
+}
+
+static void save_record(const bench *b, const pep_device *device, const char *name)
+{
+    save_record_until(b, device, name, NOW / 1000000 + 1000);
 }
 
 static void set_up(bench *b)
@@ -683,6 +688,8 @@ static void test_stored(void)
     m.payload = (const uint8_t *)"21.5";
     m.payload_n = 4;
     CU_ASSERT_EQUAL(gate_at_access(b.gate, &m).reason, PEP_PLAIN_PAYLOAD);
+    CU_ASSERT_EQUAL(gate_counters_of(b.gate)->withheld, 3);
+    CU_ASSERT_EQUAL(gate_counters_of(b.gate)->refused[PEP_PLAIN_PAYLOAD], 0);
     m.topic = "$PEP/keys/x";
     CU_ASSERT_EQUAL(gate_at_access(b.gate, &m).action, GATE_PASS);
     tear_down(&b);
@@ -819,6 +826,50 @@ static void test_reload_between_hooks(void)
     tear_down(&b);
 }
 
+/* Who nobody vouches for is named by its kid, who is known by its id. */
+static void test_signer_names(void)
+{
+    bench b;
+    char expected[64] = "kid:";
+    set_up(&b);
+    pep_message stranger = plain_message(&b, "plain/x", NOW);
+    stranger.from = &b.stranger;
+    envelope e = sealed(&stranger);
+    gate_message m = from_client("plain/x", &e);
+    gate_verdict v = gate_at_access(b.gate, &m);
+    for (size_t i = 0; i < PEP_KID_BYTES; i++)
+        snprintf(expected + 4 + 2 * i, 3, "%02x", b.stranger.sign_kid[i]);
+    CU_ASSERT_EQUAL(v.reason, PEP_UNKNOWN_SIGNER);
+    CU_ASSERT_STRING_EQUAL(v.signer, expected);
+    CU_ASSERT_EQUAL(v.seq, NOW);
+    e = ordinary(&b, "s/other/t", NOW, 0);
+    m = from_client("s/other/t", &e);
+    m.username = "dev-1";
+    v = gate_at_access(b.gate, &m);
+    CU_ASSERT_EQUAL(v.reason, PEP_SIGNER_NOT_ALLOWED);
+    CU_ASSERT_STRING_EQUAL(v.signer, "dev-1");
+    m.payload_n = 0;
+    CU_ASSERT_PTR_NULL(gate_at_access(b.gate, &m).signer);
+    tear_down(&b);
+}
+
+static void test_records_ending(void)
+{
+    bench b;
+    gate_error error;
+    const pep_record *first = NULL;
+    set_up(&b); /* dev-1 ends long after now */
+    CU_ASSERT_EQUAL(gate_records_ending(b.gate, &first, 0), 0);
+    save_record_until(&b, &b.stranger, "dev-2", pep_now_us() / 1000000 + 1000);
+    CU_ASSERT_EQUAL(gate_reload(b.gate, &error), GATE_RELOADED);
+    CU_ASSERT_EQUAL(gate_records_ending(b.gate, &first, 900), 0);
+    CU_ASSERT_EQUAL(gate_records_ending(b.gate, &first, 1100), 1);
+    CU_ASSERT_STRING_EQUAL(first->id, "dev-2");
+    CU_ASSERT_EQUAL(gate_records_ending(b.gate, &first, NOW / 1000000), 2);
+    CU_ASSERT_STRING_EQUAL(first->id, "dev-2");
+    tear_down(&b);
+}
+
 static void test_state_survives(void)
 {
     bench b;
@@ -894,6 +945,8 @@ static const unit_test tests[] = {
     {"observe", test_observe},
     {"reload", test_reload},
     {"reload between the hooks", test_reload_between_hooks},
+    {"names of signers", test_signer_names},
+    {"records that end", test_records_ending},
     {"state survives", test_state_survives},
     {"refused starts", test_refused_starts},
 };
