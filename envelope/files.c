@@ -30,8 +30,8 @@ static pep_reason check_file(pep_error *error, const char *path, int fd, file_ki
     if (!S_ISREG(st.st_mode))
         return pep_fail(error, PEP_BAD_FILE, "%s is not a regular file", path);
     if (kind == FILE_SECRET && OTHERS_MAY(st.st_mode))
-        return pep_fail(error, PEP_UNSAFE_FILE, "others may read or write %s, which is for its owner alone: chmod 600 %s", path,
-                        path);
+        return pep_fail(error, PEP_UNSAFE_FILE,
+                        "others may read or write %s, which is for its owner alone: chmod 600 %s", path, path);
     return PEP_OK;
 }
 

@@ -222,7 +222,7 @@ static size_t observed_rules(const policy *p)
 void report_concerns(const gate *g)
 {
     const pep_record *first = NULL;
-    size_t ending = gate_records_ending(g, &first, ENDING_DAYS * 86400);
+    size_t ending = gate_records_ending(g, &first, ENDING_DAYS * 86400ULL);
     if (policy_rule_count(gate_policy(g)) == 0)
         mosquitto_log_printf(MOSQ_LOG_WARNING, "pep: the policy has no rules: no topic is protected");
     else if (gate_record_count(g) == 0)
