@@ -113,7 +113,7 @@ static void judge(void *owner, const struct mosquitto_message *m)
         .payload_n = (size_t)m->payloadlen,
         .qos = m->qos,
     };
-    gate_forget(a->gate); /* it knows a message by its pointers, and these are used again */
+    gate_tick(a->gate); /* it knows a message by its pointers, and these are used again */
     gate_verdict verdict = gate_at_delivery(a->gate, &message);
     bool refused = verdict.reason != PEP_OK && verdict.rule != NULL;
     if (a->confirming) {

@@ -82,11 +82,14 @@ static bucket *sender_bucket(budget *b, uint64_t sender)
     return place(b, &sender, 1);
 }
 
-/* Of IPv6 the first 64 bits: whoever has one address has all that share them. */
+/* Of IPv6 the first 64 bits: whoever has one address has all that share them. IPv4 may come as IPv6, too. */
 static uint64_t network_of(const budget *b, const char *address)
 {
+    struct in_addr four;
     struct in6_addr six;
-    if (address == NULL || strchr(address, ':') == NULL || inet_pton(AF_INET6, address, &six) != 1)
+    if (address != NULL && inet_pton(AF_INET, address, &four) == 1)
+        return hash(b, &four.s_addr, 4);
+    if (address == NULL || inet_pton(AF_INET6, address, &six) != 1)
         return hash_text(b, address);
     if (IN6_IS_ADDR_V4MAPPED(&six))
         return hash(b, &six.s6_addr[12], 4);
@@ -215,6 +218,17 @@ void budget_note(budget *b, const policy_budget *limits, const gate_message *m, 
         give_standing(b, sender_of(b, m));
     else
         note_failure(b, limits, m);
+}
+
+void budget_forgive(budget *b, const char *client_id)
+{
+    for (size_t i = 0; client_id != NULL && i < b->kick_n; i++) {
+        if (strcmp(b->kicks[i], client_id) != 0)
+            continue;
+        free(b->kicks[i]);
+        b->kicks[i] = b->kicks[--b->kick_n];
+        return;
+    }
 }
 
 char *budget_next_kick(budget *b)

@@ -40,4 +40,7 @@ void budget_note(budget *b, const policy_budget *limits, const gate_message *m, 
 /* The id of a client to kick, owned by the caller; NULL: no more. */
 char *budget_next_kick(budget *b);
 
+/* This client is gone: its name may soon be another's. */
+void budget_forgive(budget *b, const char *client_id);
+
 #endif

@@ -120,15 +120,19 @@ static void update_text(crypto_generichash_state *state, const char *text)
         crypto_generichash_update(state, (const uint8_t *)"\x01", 2);
 }
 
-/* Will these bytes be seen again: sent once more, held back between the halves of QoS 2, or retained? */
-static bool needs_digest(const judgement *j)
+/* Costs as much as a third of all other checks together: only where it is needed, and once. */
+static const uint8_t *digest_of(judgement *j)
 {
-    return j->message->qos > 0 || j->message->retain || j->door == DOOR_STORED;
+    if (!j->has_digest)
+        crypto_generichash(j->digest, sizeof j->digest, j->message->payload, j->message->payload_n, NULL, 0);
+    j->has_digest = true;
+    return j->digest;
 }
 
-static void compute_digest(judgement *j)
+/* QoS 1 and 2 send again what was not acknowledged; a broker sends a will but once. */
+static bool may_be_redelivered(const judgement *j)
 {
-    crypto_generichash(j->digest, sizeof j->digest, j->message->payload, j->message->payload_n, NULL, 0);
+    return j->message->qos > 0 && j->door != DOOR_STORED && !is_will(j);
 }
 
 /*
@@ -140,22 +144,32 @@ static void compute_redelivery(judgement *j)
     const uint8_t retain = j->message->retain ? 1 : 0;
     crypto_generichash_state state;
     crypto_generichash_init(&state, NULL, 0, sizeof j->redelivery);
-    crypto_generichash_update(&state, j->digest, sizeof j->digest);
+    crypto_generichash_update(&state, digest_of(j), sizeof j->digest);
     crypto_generichash_update(&state, &retain, 1);
     update_text(&state, j->message->client_id);
     update_text(&state, j->message->username);
     crypto_generichash_final(&state, j->redelivery, sizeof j->redelivery);
 }
 
+static pep_seen seen_kind(const judgement *j)
+{
+    return is_will(j) ? PEP_SEEN_WILL : PEP_SEEN_MESSAGE;
+}
+
+static pep_reason check_replay(judgement *j)
+{
+    if (j->door == DOOR_STORED)
+        return PEP_OK;
+    return pep_replay_check(j->rules->replay, j->slot, seen_kind(j), j->envelope.seq);
+}
+
 /*
- * QoS 1 and 2 send again what was not acknowledged: the broker shows that to us before it removes duplicates. It was
- * judged when it first came; since then it may have become old, but not more than its sender allowed.
+ * The broker shows us what is sent again before it removes duplicates. It was judged when it first came; since then it
+ * may have become old, but not more than its sender allowed.
  */
 static pep_reason check_redelivery(judgement *j)
 {
-    if (needs_digest(j))
-        compute_digest(j);
-    if (j->message->qos == 0 || j->door == DOOR_STORED || is_will(j))
+    if (!may_be_redelivered(j) || check_replay(j) == PEP_OK)
         return PEP_OK;
     compute_redelivery(j);
     j->redelivered = pep_replay_is_redelivery(j->rules->replay, j->slot, j->envelope.seq, j->redelivery);
@@ -179,36 +193,11 @@ static pep_reason check_age(judgement *j)
     return j->envelope.seq < j->now_us && j->now_us - j->envelope.seq > max_age ? PEP_STALE : PEP_OK;
 }
 
-static pep_seen seen_kind(const judgement *j)
-{
-    return is_will(j) ? PEP_SEEN_WILL : PEP_SEEN_MESSAGE;
-}
-
-static pep_reason check_replay(judgement *j)
-{
-    if (j->door == DOOR_STORED)
-        return PEP_OK;
-    return pep_replay_check(j->rules->replay, j->slot, seen_kind(j), j->envelope.seq);
-}
-
 static uint64_t monotonic_us(void)
 {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
-}
-
-/* Where a digest belongs; a later one may have taken its place. */
-static gate_verified *verified_place(const judgement *j)
-{
-    uint64_t number;
-    memcpy(&number, j->digest, sizeof number);
-    return &j->rules->verified[number % GATE_VERIFIED_PLACES];
-}
-
-static bool verified_before(const judgement *j)
-{
-    return j->door == DOOR_STORED && memcmp(verified_place(j)->digest, j->digest, sizeof j->digest) == 0;
 }
 
 /* Of what is stored, whoever receives it is not to blame; and who passes on what others sent is not disconnected. */
@@ -217,7 +206,8 @@ static pep_reason check_budget(judgement *j)
     const gate_rules *rules = j->rules;
     if (j->door == DOOR_STORED)
         return PEP_OK;
-    bool may_kick = j->rule->mode == POLICY_ENFORCE && !j->message->bridge && !is_relay(j);
+    bool leaves = j->message->client == rules->gone; /* by its name it could be somebody else's connection by then */
+    bool may_kick = j->rule->mode == POLICY_ENFORCE && !j->message->bridge && !leaves && !is_relay(j);
     bool allowed = budget_allows(rules->budget, policy_budget_of(rules->policy), j->message, may_kick);
     return allowed ? PEP_OK : PEP_RATE_LIMITED;
 }
@@ -234,25 +224,41 @@ static bool verify(judgement *j)
     return reason == PEP_OK;
 }
 
+/* Will these bytes be looked at again: held back between the halves of QoS 2, queued, retained, or, wills, copied? */
+static bool looked_at_again(const judgement *j)
+{
+    return j->message->qos > 0 || j->message->retain || is_will(j);
+}
+
+static pep_reason check_stored_signature(judgement *j)
+{
+    verified *known = j->rules->verified;
+    verified_state state = verified_find(known, digest_of(j));
+    if (state == VERIFIED_UNKNOWN) {
+        state = verify(j) ? VERIFIED_GOOD : VERIFIED_BAD;
+        verified_remember(known, digest_of(j), state);
+    }
+    return state == VERIFIED_GOOD ? PEP_OK : PEP_BAD_SIGNATURE;
+}
+
 static pep_reason check_signature(judgement *j)
 {
     const gate_rules *rules = j->rules;
-    if (verified_before(j))
-        return PEP_OK;
-    bool verified = verify(j);
-    if (j->door != DOOR_STORED)
-        budget_note(rules->budget, policy_budget_of(rules->policy), j->message, verified);
-    if (!verified)
-        return PEP_BAD_SIGNATURE;
-    if (needs_digest(j))
-        memcpy(verified_place(j)->digest, j->digest, sizeof j->digest);
-    return PEP_OK;
+    if (j->door == DOOR_STORED)
+        return check_stored_signature(j);
+    bool good = verify(j);
+    budget_note(rules->budget, policy_budget_of(rules->policy), j->message, good);
+    if (good && looked_at_again(j))
+        verified_remember(rules->verified, digest_of(j), VERIFIED_GOOD);
+    return good ? PEP_OK : PEP_BAD_SIGNATURE;
 }
 
-static void commit(const judgement *j)
+static void commit(judgement *j)
 {
     if (j->door == DOOR_STORED)
         return;
+    if (may_be_redelivered(j))
+        compute_redelivery(j);
     pep_replay_commit(j->rules->replay, j->slot, seen_kind(j), j->envelope.seq, j->redelivery);
     if ((j->envelope.flags & PEP_FLAG_COUNTER) == 0)
         pep_replay_note_time(j->rules->replay, j->envelope.seq);
@@ -275,6 +281,13 @@ static pep_reason (*const checks[])(judgement *) = {
     check_age,   check_expiry,     check_replay,    check_budget,       check_signature,
 };
 
+/* Observing lets everything through and has counted it: to judge it again at each delivery would be for nothing. */
+static bool is_passed_anyway(const judgement *j)
+{
+    bool audit = j->rules->replay == NULL;
+    return j->door == DOOR_STORED && j->rule->mode == POLICY_OBSERVE && !audit;
+}
+
 pep_reason gate_judge(judgement *j)
 {
     pep_reason reason = check_reserved(j);
@@ -284,7 +297,7 @@ pep_reason gate_judge(judgement *j)
         return PEP_OK; /* what a clear was turned into: no other empty payload got in */
     j->topic_n = strlen(j->message->topic);
     j->rule = policy_match(j->rules->policy, j->message->topic, j->topic_n);
-    if (j->rule == NULL)
+    if (j->rule == NULL || is_passed_anyway(j))
         return PEP_OK;
     j->now_us = j->message->now_us != 0 ? j->message->now_us : pep_now_us();
     reason = run(j, checks, sizeof checks / sizeof checks[0]);

@@ -4,6 +4,7 @@
 
 #include "gate/budget.h"
 #include "gate/gate.h"
+#include "gate/verified.h"
 
 /* Where the message stands in the broker. */
 typedef enum {
@@ -12,25 +13,16 @@ typedef enum {
     DOOR_STORED   /* let in earlier, and looked at again before a delivery */
 } gate_door;
 
-/*
- * Digests of messages that can be looked at again and whose signatures were verified. Without them, whoever subscribes
- * to many retained messages again and again would have the broker verify each of them each time.
- */
-#define GATE_VERIFIED_PLACES 65536 /* a power of two; 1 MiB, touched as it is used */
-
-typedef struct {
-    uint8_t digest[PEP_REPLAY_DIGEST_BYTES];
-} gate_verified;
-
 /* What the checks judge by. */
 typedef struct {
     const policy *policy;
     const pep_keyring *records;
-    pep_replay *replay; /* has a slot for every record; NULL: only what is stored is judged */
+    pep_replay *replay; /* has a slot for every record; NULL: an audit, of what is stored alone */
     budget *budget;
-    uint8_t *work; /* PEP_WORK_BYTES of the policy's largest envelope */
+    const void *gone; /* the client that has just disconnected: what it still sends is its will */
+    uint8_t *work;    /* PEP_WORK_BYTES of the policy's largest envelope */
     size_t work_n;
-    gate_verified *verified; /* GATE_VERIFIED_PLACES */
+    verified *verified;
     gate_counters *counters;
 } gate_rules;
 
@@ -45,8 +37,9 @@ typedef struct {
     const pep_record *signer;
     size_t slot;
     uint64_t now_us;
-    uint8_t digest[PEP_REPLAY_DIGEST_BYTES];     /* of the envelope's bytes; only where needs_digest() */
-    uint8_t redelivery[PEP_REPLAY_DIGEST_BYTES]; /* of them and their sender; zeros at QoS 0: nothing is redelivered */
+    bool has_digest;
+    uint8_t digest[PEP_REPLAY_DIGEST_BYTES];     /* of the envelope's bytes */
+    uint8_t redelivery[PEP_REPLAY_DIGEST_BYTES]; /* of them and their sender; zeros where nothing is redelivered */
     bool redelivered;                            /* known already, and nothing more to check */
 } judgement;
 

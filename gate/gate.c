@@ -43,8 +43,9 @@ struct gate {
     pep_replay *replay;
     uint8_t *work;
     size_t work_n;
-    gate_verified *verified;
+    verified *verified;
     budget *budget;
+    const void *gone; /* the last client that disconnected, until the next tick */
     gate_counters counters;
     kept_verdict kept;
     delivery_verdict delivery;
@@ -140,10 +141,12 @@ static bool load_rule_set(rule_set *out, gate_error *error, const gate *g)
     return true;
 }
 
+static void forget(gate *g);
+
 static void swap_in(gate *g, const rule_set *set)
 {
     rule_set old = {g->policy, g->records, g->work, g->work_n};
-    gate_forget(g); /* it points into the old ones */
+    forget(g); /* it points into the old ones */
     g->policy = set->policy;
     g->records = set->records;
     g->work = set->work;
@@ -181,11 +184,12 @@ static bool open_replay(gate *g, gate_error *error, const char *state_dir)
 
 static bool take_memory(gate *g, const gate_config *config)
 {
-    uint8_t key[BUDGET_KEY_BYTES];
+    uint8_t key[BUDGET_KEY_BYTES], verified_key[VERIFIED_KEY_BYTES];
     randombytes_buf(key, sizeof key);
+    randombytes_buf(verified_key, sizeof verified_key);
     g->policy_path = strdup(config->policy_path);
     g->records_dir = strdup(config->records_dir);
-    g->verified = calloc(GATE_VERIFIED_PLACES, sizeof *g->verified);
+    g->verified = verified_new(verified_key);
     g->budget = budget_new(key);
     return g->policy_path != NULL && g->records_dir != NULL && g->verified != NULL && g->budget != NULL;
 }
@@ -216,7 +220,7 @@ void gate_close(gate *g)
     pep_replay_close(g->replay);
     free(g->policy_path);
     free(g->records_dir);
-    free(g->verified);
+    verified_free(g->verified);
     budget_free(g->budget);
     free(g);
 }
@@ -257,7 +261,8 @@ gate_reload_result gate_reload(gate *g, gate_error *error)
 
 static void start(judgement *j, gate_rules *rules, gate *g, const gate_message *m, gate_door door)
 {
-    *rules = (gate_rules){g->policy, g->records, g->replay, g->budget, g->work, g->work_n, g->verified, &g->counters};
+    *rules = (gate_rules){g->policy, g->records, g->replay,   g->budget,   g->gone,
+                          g->work,   g->work_n,  g->verified, &g->counters};
     memset(j, 0, sizeof *j);
     j->rules = rules;
     j->message = m;
@@ -309,13 +314,26 @@ static void count_accepted(gate *g, const gate_verdict *verdict, bool redelivere
     g->counters.redelivered += redelivered;
 }
 
-void gate_forget(gate *g)
+static void forget(gate *g)
 {
     kept_verdict *k = &g->kept;
     if (k->live && (k->flags & PEP_FLAG_WILL) != 0) /* no delivery came: it was a will */
         count_accepted(g, &k->verdict, false);
     k->live = false;
     g->delivery.live = false;
+}
+
+void gate_tick(gate *g)
+{
+    forget(g);
+    g->gone = NULL;
+}
+
+void gate_disconnected(gate *g, const gate_message *m)
+{
+    forget(g);
+    g->gone = m->client;
+    budget_forgive(g->budget, m->client_id);
 }
 
 static void keep(gate *g, const gate_message *m, const judgement *j, gate_verdict verdict)
@@ -340,7 +358,7 @@ gate_verdict gate_at_access(gate *g, const gate_message *m)
 {
     judgement j;
     gate_rules rules;
-    gate_forget(g);
+    forget(g);
     start(&j, &rules, g, m, m->stored ? DOOR_STORED : DOOR_ACCESS);
     pep_reason reason = gate_judge(&j);
     gate_verdict verdict = verdict_of(g, &j, reason);
@@ -382,13 +400,13 @@ gate_verdict gate_at_message(gate *g, const gate_message *m)
         judgement j;
         gate_rules rules;
         g->counters.access_skipped += m->bridge ? 0 : 1;
-        g->delivery.live = false;
         start(&j, &rules, g, m, DOOR_MESSAGE);
         pep_reason reason = gate_judge(&j);
         verdict = verdict_of(g, &j, reason);
         redelivered = j.redelivered;
     }
     count_accepted(g, &verdict, redelivered);
+    g->delivery = (delivery_verdict){verdict.action != GATE_REFUSE, m->topic, m->payload, m->payload_n, verdict};
     return verdict;
 }
 

@@ -91,9 +91,10 @@ gate_verdict gate_at_access(gate *g, const gate_message *m);
 gate_verdict gate_at_message(gate *g, const gate_message *m);
 
 /*
- * The verdict before a delivery of what was stored meanwhile: retained messages, and those of QoS 2, which a client may
- * hold back between its two halves for as long as it likes. Checks what the message is, not its age, and commits
- * nothing. The verdict is kept for the further deliveries of the same message.
+ * The verdict before each delivery. What has just come in was judged, and that verdict is used; what was stored
+ * meanwhile (retained messages, those queued for a client that was away, and those of QoS 2, which a client may hold
+ * back between its two halves for as long as it likes) is judged by what it is, not by its age, and commits nothing.
+ * That verdict is kept, too, for the further deliveries of the same message.
  */
 gate_verdict gate_at_delivery(gate *g, const gate_message *m);
 
@@ -109,8 +110,11 @@ bool gate_is_auditor(const gate *g, const gate_message *m);
  */
 char *gate_next_kick(gate *g);
 
-/* Drops the kept verdicts (on a tick and on a disconnect). */
-void gate_forget(gate *g);
+/* On each tick: drops the kept verdicts. */
+void gate_tick(gate *g);
+
+/* On a disconnect: the same, and what follows from this client is its will. */
+void gate_disconnected(gate *g, const gate_message *m);
 
 /* Starts writing the replay state to the disk; call it every few seconds. */
 void gate_sync(gate *g);

@@ -36,25 +36,33 @@ static void tell(plugin *p, const gate_message *m, const gate_verdict *verdict)
         notices_add(p->notices, m, verdict);
 }
 
-/* Live messages of QoS 0 and 1 were judged a moment ago. */
+/*
+ * Under $PEP there are our notices, each for one client, and nothing else: whatever is retained there, or of another
+ * QoS, lay in the broker before we were loaded.
+ */
+static bool may_read_ours(const struct mosquitto_evt_acl_check *e)
+{
+    return notices_are_on(e->topic) && e->qos == 0 && !e->retain &&
+           notices_are_for(mosquitto_client_id(e->client), e->topic);
+}
+
+/* Asked before each delivery. What was judged a moment ago is known by its pointers. */
 static int on_read(plugin *p, const struct mosquitto_evt_acl_check *e)
 {
+    if (policy_is_below(e->topic, "$PEP"))
+        return may_read_ours(e) ? NOT_OURS : MOSQ_ERR_ACL_DENIED;
     gate_message m = message_of(e->client);
-    if (notices_are_on(e->topic))
-        return notices_are_for(m.client_id, e->topic) ? NOT_OURS : MOSQ_ERR_ACL_DENIED;
-    if (!e->retain && e->qos < 2)
-        return NOT_OURS;
     m.stored = true;
     m.topic = e->topic;
     m.payload = e->payload;
     m.payload_n = e->payloadlen;
     m.qos = e->qos;
     m.retain = e->retain;
-    if (m.retain && gate_is_auditor(p->gate, &m))
-        return NOT_OURS;
     gate_verdict verdict = gate_at_delivery(p->gate, &m);
+    if (verdict.action != GATE_REFUSE || (m.retain && gate_is_auditor(p->gate, &m)))
+        return NOT_OURS;
     tell(p, &m, &verdict);
-    return verdict.action == GATE_REFUSE ? MOSQ_ERR_ACL_DENIED : NOT_OURS;
+    return MOSQ_ERR_ACL_DENIED;
 }
 
 static int on_acl_check(int event, void *event_data, void *userdata)
@@ -116,7 +124,7 @@ static int on_tick(int event, void *event_data, void *userdata)
     (void)event;
     if (broker_is_2_1())
         e->TICK_NEXT_MS = 100; /* 2.1 ticks when asked to; 2.0 on every turn of its loop, at least that often */
-    gate_forget(p->gate);
+    gate_tick(p->gate);
     kick(p);
     notices_tick(p->notices);
     report_tick(&p->report, p->gate, notices_counted(p->notices));
@@ -125,10 +133,11 @@ static int on_tick(int event, void *event_data, void *userdata)
 
 static int on_disconnect(int event, void *event_data, void *userdata)
 {
+    const struct mosquitto_evt_disconnect *e = event_data;
     plugin *p = userdata;
     (void)event;
-    (void)event_data;
-    gate_forget(p->gate);
+    gate_message m = message_of(e->client);
+    gate_disconnected(p->gate, &m);
     return MOSQ_ERR_SUCCESS;
 }
 

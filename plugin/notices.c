@@ -80,7 +80,20 @@ static uint64_t monotonic_ms(void)
 /* What a client id may hold and one level of a topic may not, and the sign of encoding itself (RFC 3986, 2.1). */
 static bool needs_encoding(unsigned char byte)
 {
-    return byte < 0x20 || byte == 0x7f || strchr("+#/%", byte) != NULL;
+    return byte < 0x20 || byte == 0x7f || byte == '+' || byte == '#' || byte == '/' || byte == '%';
+}
+
+/* One byte of a client id as it stands in the topic: 1 or 3 bytes. */
+static size_t encode(char out[3], unsigned char byte)
+{
+    static const char hex[] = "0123456789ABCDEF";
+    out[0] = (char)byte;
+    if (!needs_encoding(byte))
+        return 1;
+    out[0] = '%';
+    out[1] = hex[byte >> 4];
+    out[2] = hex[byte & 15];
+    return 3;
 }
 
 /* False where there is no client id, or the topic would be too long. */
@@ -93,21 +106,31 @@ static bool topic_for(char out[NOTICES_TOPIC_BYTES], const char *client_id)
     for (const char *p = client_id; *p != 0; p++) {
         if (n + 4 > NOTICES_TOPIC_BYTES)
             return false;
-        n += (size_t)snprintf(out + n, 4, needs_encoding((unsigned char)*p) ? "%%%02X" : "%c", (unsigned char)*p);
+        n += encode(out + n, (unsigned char)*p);
     }
+    out[n] = 0;
     return true;
 }
 
 bool notices_are_on(const char *topic)
 {
-    size_t n = strlen(ROOT);
-    return topic[0] == '$' && strncmp(topic, ROOT, n) == 0 && (topic[n] == '/' || topic[n] == 0);
+    return strncmp(topic, ROOT "/", sizeof ROOT) == 0;
 }
 
+/* Asked for each subscriber of each notice: ends at the first byte that differs. */
 bool notices_are_for(const char *client_id, const char *topic)
 {
-    char own[NOTICES_TOPIC_BYTES];
-    return topic_for(own, client_id) && strcmp(own, topic) == 0;
+    const char *rest = topic + sizeof ROOT;
+    if (client_id == NULL)
+        return false;
+    for (const char *p = client_id; *p != 0; p++) {
+        char bytes[3];
+        size_t n = encode(bytes, (unsigned char)*p);
+        if (strncmp(rest, bytes, n) != 0)
+            return false;
+        rest += n;
+    }
+    return *rest == 0;
 }
 
 /* ---- one notice ---- */

@@ -30,10 +30,10 @@ void notices_tick(notices *n);
 
 const notice_counters *notices_counted(const notices *n);
 
-/* True where the topic is, or lies below, the one of notices. */
+/* True where the topic is one of notices. */
 bool notices_are_on(const char *topic);
 
-/* True where it is this client's own. */
+/* True where such a topic is this client's own. */
 bool notices_are_for(const char *client_id, const char *topic);
 
 #endif

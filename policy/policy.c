@@ -259,13 +259,17 @@ bool policy_may_sign(const policy_rule *rule, const char *topic, size_t topic_n,
     return false;
 }
 
+bool policy_is_below(const char *topic, const char *root)
+{
+    size_t n = strlen(root);
+    return strncmp(topic, root, n) == 0 && (topic[n] == '/' || topic[n] == '\0');
+}
+
 bool policy_reserved(const char *topic)
 {
     static const char *const roots[] = {"$PEP", "$share", "$SYS/broker/pep", "$CONTROL/pep"};
-    for (size_t i = 0; topic[0] == '$' && i < sizeof(roots) / sizeof(roots[0]); i++) {
-        size_t n = strlen(roots[i]);
-        if (strncmp(topic, roots[i], n) == 0 && (topic[n] == '/' || topic[n] == '\0'))
+    for (size_t i = 0; topic[0] == '$' && i < sizeof(roots) / sizeof(roots[0]); i++)
+        if (policy_is_below(topic, roots[i]))
             return true;
-    }
     return false;
 }

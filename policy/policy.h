@@ -98,6 +98,9 @@ const policy_rule *policy_match(const policy *p, const char *topic, size_t topic
  */
 bool policy_reserved(const char *topic);
 
+/* True where the topic is `root`, or lies below it. */
+bool policy_is_below(const char *topic, const char *root);
+
 /*
  * Writes the rule's signer number `i`, as a policy file has it ("*", an id, "@group" or "%N"). False where there are
  * not so many.

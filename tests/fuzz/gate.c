@@ -309,7 +309,7 @@ static void check_verdict(run *r, const message *now, unsigned door, bool kept, 
 static void tick(run *r)
 {
     char *client_id;
-    gate_forget(r->g);
+    gate_tick(r->g);
     r->kept = NULL;
     while ((client_id = gate_next_kick(r->g)) != NULL)
         free(client_id);

@@ -126,7 +126,7 @@ client *client_open(client_spec spec)
     c->spec.version = spec.version == 0 ? MQTT_3 : spec.version;
     c->last = &c->first;
     mosquitto_lib_init();
-    c->mosq = mosquitto_new(spec.id, true, c);
+    c->mosq = mosquitto_new(spec.id, !spec.keep_session, c);
     mosquitto_connect_v5_callback_set(c->mosq, on_connect);
     mosquitto_disconnect_v5_callback_set(c->mosq, on_disconnect);
     mosquitto_publish_v5_callback_set(c->mosq, on_publish);

@@ -19,6 +19,7 @@ typedef struct {
     const char *id;       /* NULL: the broker makes one */
     const char *username; /* NULL: anonymous */
     mqtt_version version; /* 0: MQTT_3 */
+    bool keep_session;    /* MQTT_3: the session outlives the connection */
 } client_spec;
 
 typedef struct {

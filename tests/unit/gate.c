@@ -1,5 +1,6 @@
 /* The gate through its own interface: verdicts, the one kept verdict, redelivery, wills, clears, the budget, reload. */
 #include "gate/gate.h"
+#include "gate/verified.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -370,7 +371,7 @@ static void test_kept_verdict(void)
 
     e = ordinary(&b, "s/dev-1/t", NOW + 1, 0);
     CU_ASSERT_EQUAL(gate_at_access(b.gate, &m).reason, PEP_OK);
-    gate_forget(b.gate);
+    gate_tick(b.gate);
     CU_ASSERT_EQUAL(gate_at_message(b.gate, &m).reason, PEP_REPLAYED);
 
     e = ordinary(&b, "s/dev-1/t", NOW + 2, 0);
@@ -433,7 +434,7 @@ static void test_wills(void)
     m.username = "dev-1";
     CU_ASSERT_EQUAL(gate_at_access(b.gate, &m).reason, PEP_OK); /* far older than max_age */
     CU_ASSERT_EQUAL(gate_counters_of(b.gate)->accepted, 0);
-    gate_forget(b.gate);
+    gate_tick(b.gate);
     CU_ASSERT_EQUAL(gate_counters_of(b.gate)->accepted, 1);
     CU_ASSERT_EQUAL(gate_at_access(b.gate, &m).reason, PEP_REPLAYED);
     e = ordinary(&b, "w/dev-1", NOW - DAY / 2 - 1, PEP_FLAG_WILL);
@@ -544,7 +545,7 @@ static void test_without_state(void)
     m.retain = true;
     CU_ASSERT_EQUAL(gate_at_delivery(g, &m).reason, PEP_OK);
     e.bytes[e.n - 1] ^= 1;
-    gate_forget(g);
+    gate_tick(g);
     CU_ASSERT_EQUAL(gate_at_delivery(g, &m).reason, PEP_BAD_SIGNATURE);
     CU_ASSERT_EQUAL(gate_reload(g, &error), GATE_UNCHANGED);
     gate_close(g);
@@ -575,10 +576,10 @@ static pep_reason abuse(bench *b, const char *client_id, const char *username, c
 /* How many of `n` at that moment were verified. */
 static int verified_of(bench *b, int n, const char *client_id, const char *username, const char *address, uint64_t at)
 {
-    int verified = 0;
+    int checked = 0;
     for (int i = 0; i < n; i++)
-        verified += abuse(b, client_id, username, address, at) == PEP_BAD_SIGNATURE;
-    return verified;
+        checked += abuse(b, client_id, username, address, at) == PEP_BAD_SIGNATURE;
+    return checked;
 }
 
 static void open_for_abuse(bench *b)
@@ -662,6 +663,23 @@ static void test_budget_kicks(void)
     tear_down(&b);
 }
 
+/* Mosquitto kicks by client id, and that may be somebody else's once its owner has disconnected. */
+static void test_gone_is_not_kicked(void)
+{
+    bench b;
+    open_for_abuse(&b);
+    (void)verified_of(&b, 60, "bad", "u", "10.0.0.1", START);
+    gate_message m = {.client = "client", .client_id = "bad"};
+    gate_disconnected(b.gate, &m);
+    CU_ASSERT_EQUAL(kicks(&b, "bad"), 0); /* it was put down before */
+    (void)verified_of(&b, 10, "bad", "u", "10.0.0.1", START);
+    CU_ASSERT_EQUAL(kicks(&b, "bad"), 0); /* its will */
+    gate_tick(b.gate);
+    (void)verified_of(&b, 10, "bad", "u", "10.0.0.1", START);
+    CU_ASSERT_EQUAL(kicks(&b, "bad"), 1); /* another connection */
+    tear_down(&b);
+}
+
 /* ---- and what was let in earlier ---- */
 
 /* A retained message before its delivery: old, and seen before, and still good; but never one that was not. */
@@ -684,7 +702,7 @@ static void test_stored(void)
     e.bytes[e.n - 1] ^= 1;
     CU_ASSERT_EQUAL(gate_at_access(b.gate, &m).reason, PEP_BAD_SIGNATURE);
     CU_ASSERT_EQUAL(gate_at_access(b.gate, &m).reason, PEP_BAD_SIGNATURE);
-    CU_ASSERT_EQUAL(verifications(&b), 4);
+    CU_ASSERT_EQUAL(verifications(&b), 3); /* forged ones are remembered, too */
     m.payload = (const uint8_t *)"21.5";
     m.payload_n = 4;
     CU_ASSERT_EQUAL(gate_at_access(b.gate, &m).reason, PEP_PLAIN_PAYLOAD);
@@ -705,15 +723,105 @@ static void test_deliveries(void)
     m.qos = 2;
     CU_ASSERT_EQUAL(publish(&b, &m), PEP_OK);
     m.stored = true;
+    CU_ASSERT_FALSE(gate_at_delivery(b.gate, &m).news); /* it has just come in */
+    gate_tick(b.gate);
     CU_ASSERT_TRUE(gate_at_delivery(b.gate, &m).news);
     CU_ASSERT_FALSE(gate_at_delivery(b.gate, &m).news);
     CU_ASSERT_EQUAL(verifications(&b), 1); /* as it came */
     e.bytes[e.n - 1] ^= 1;                 /* other bytes at the same address, after a tick */
-    gate_forget(b.gate);
+    gate_tick(b.gate);
     CU_ASSERT_EQUAL(gate_at_delivery(b.gate, &m).reason, PEP_BAD_SIGNATURE);
     m.payload_n = 0; /* what a clear was turned into */
     CU_ASSERT_EQUAL(gate_at_delivery(b.gate, &m).action, GATE_PASS);
     tear_down(&b);
+}
+
+/* A message that has just come in is delivered on its verdict; a refused one, were it delivered, is not. */
+static void test_live_deliveries(void)
+{
+    bench b;
+    set_up(&b);
+    envelope e = ordinary(&b, "s/dev-1/t", NOW, 0);
+    gate_message m = from_client("s/dev-1/t", &e);
+    CU_ASSERT_EQUAL(publish(&b, &m), PEP_OK);
+    gate_message delivered = m;
+    delivered.stored = true;
+    CU_ASSERT_EQUAL(gate_at_delivery(b.gate, &delivered).action, GATE_PASS);
+    CU_ASSERT_EQUAL(verifications(&b), 1);
+    gate_tick(b.gate); /* queued, at QoS 0: nothing was remembered of it */
+    CU_ASSERT_EQUAL(gate_at_delivery(b.gate, &delivered).action, GATE_PASS);
+    gate_tick(b.gate);
+    CU_ASSERT_EQUAL(gate_at_delivery(b.gate, &delivered).action, GATE_PASS);
+    CU_ASSERT_EQUAL(verifications(&b), 2);
+    m.bridge = true;
+    m.client = "bridge";
+    CU_ASSERT_EQUAL(gate_at_message(b.gate, &m).reason, PEP_REPLAYED);
+    e.bytes[e.n - 1] ^= 1;
+    CU_ASSERT_EQUAL(gate_at_delivery(b.gate, &delivered).reason, PEP_BAD_SIGNATURE);
+    tear_down(&b);
+}
+
+/* A broker copies a will before it delivers it: it is known by its bytes then. */
+static void test_will_is_verified_once(void)
+{
+    bench b;
+    set_up(&b);
+    envelope e = ordinary(&b, "w/dev-1", NOW, PEP_FLAG_WILL), copy = e;
+    gate_message m = from_client("w/dev-1", &e);
+    CU_ASSERT_EQUAL(gate_at_access(b.gate, &m).reason, PEP_OK);
+    m.payload = copy.bytes;
+    m.stored = true;
+    CU_ASSERT_EQUAL(gate_at_delivery(b.gate, &m).action, GATE_PASS);
+    CU_ASSERT_EQUAL(verifications(&b), 1);
+    tear_down(&b);
+}
+
+/* What a rule only observes is not judged at deliveries: to verify forged ones each time would be a stranger's gift. */
+static void test_observed_deliveries(void)
+{
+    bench b;
+    set_up(&b);
+    envelope e = ordinary(&b, "seen/x", NOW, 0);
+    e.bytes[e.n - 1] ^= 1;
+    gate_message m = from_client("seen/x", &e);
+    m.stored = true;
+    m.retain = true;
+    gate_verdict v = gate_at_delivery(b.gate, &m);
+    CU_ASSERT_TRUE(v.action == GATE_PASS && v.reason == PEP_OK);
+    CU_ASSERT_EQUAL(verifications(&b), 0);
+    gate_error error;
+    const gate_config config = {b.policy, b.records, NULL};
+    gate *audit = gate_open(&error, &config);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(audit);
+    v = gate_at_delivery(audit, &m);
+    CU_ASSERT_TRUE(v.action == GATE_PASS && v.reason == PEP_BAD_SIGNATURE);
+    gate_close(audit);
+    tear_down(&b);
+}
+
+/* More than the sets of the memory have room for: most are known again, and none is taken for another. */
+static void test_verified_memory(void)
+{
+    enum { MANY = 100000 };
+    static const uint8_t memory_key[VERIFIED_KEY_BYTES] = "sixteen of them";
+    verified *v = verified_new(memory_key);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(v);
+    size_t known = 0;
+    for (uint64_t i = 0; i < MANY; i++) {
+        uint8_t digest[PEP_REPLAY_DIGEST_BYTES] = {0};
+        memcpy(digest, &i, sizeof i);
+        CU_ASSERT_EQUAL(verified_find(v, digest), VERIFIED_UNKNOWN);
+        verified_remember(v, digest, i % 2 == 0 ? VERIFIED_GOOD : VERIFIED_BAD);
+    }
+    for (uint64_t i = 0; i < MANY; i++) {
+        uint8_t digest[PEP_REPLAY_DIGEST_BYTES] = {0};
+        memcpy(digest, &i, sizeof i);
+        verified_state state = verified_find(v, digest);
+        known += state != VERIFIED_UNKNOWN;
+        CU_ASSERT_TRUE(state == VERIFIED_UNKNOWN || state == (i % 2 == 0 ? VERIFIED_GOOD : VERIFIED_BAD));
+    }
+    CU_ASSERT_TRUE(known > MANY * 9 / 10);
+    verified_free(v);
 }
 
 static void test_bridge_tricks(void)
@@ -940,6 +1048,11 @@ static const unit_test tests[] = {
     {"who goes on is kicked", test_budget_kicks},
     {"stored messages", test_stored},
     {"deliveries", test_deliveries},
+    {"live deliveries", test_live_deliveries},
+    {"a will is verified once", test_will_is_verified_once},
+    {"observed deliveries", test_observed_deliveries},
+    {"the memory of verifications", test_verified_memory},
+    {"who has gone is not kicked", test_gone_is_not_kicked},
     {"what bridges may not write", test_bridge_tricks},
     {"a skipped access check", test_access_skipped},
     {"observe", test_observe},
