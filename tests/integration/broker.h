@@ -2,7 +2,7 @@
  * A real Mosquitto for one test: its own folder, a free port, its log in a file, ended by its pid.
  *
  *   broker b;
- *   broker_make(&b);                                    a folder under /tmp with records/ and the plugin in it
+ *   broker_make(&b);                                    a folder with records/ and the plugin in it
  *   broker_write(&b, "policy.conf", "...");             files; "@/" in them stands for the folder
  *   broker_write(&b, "mosquitto.conf", CONF_GUARDED);
  *   broker_start(&b);
@@ -14,6 +14,8 @@
  *   PEP_PRELOAD     for LD_PRELOAD of the broker: the sanitizers' libraries
  *   PEP_VALGRIND    1: the broker runs under valgrind
  *   PEP_KEEP        1: folders stay, and their names are printed
+ *   PEP_PATIENCE    seconds to wait for what should happen at once (default 10, more under the sanitizers)
+ *   TMPDIR          where folders are made (default /tmp); the broker's user must reach it
  */
 #ifndef BROKER_H
 #define BROKER_H
@@ -50,7 +52,7 @@
     "pattern readwrite $CONTROL/#\n"
 
 typedef struct {
-    char folder[48];
+    char folder[64];
     int port;
     pid_t pid;     /* 0: not running */
     int pidfd;     /* to wait for its end; -1 behind it */

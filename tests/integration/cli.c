@@ -193,7 +193,8 @@ static char folder[64];
 
 static void enter_folder(void)
 {
-    (void)snprintf(folder, sizeof(folder), "/tmp/pep-cli-XXXXXX");
+    const char *parent = getenv("TMPDIR");
+    (void)snprintf(folder, sizeof(folder), "%s/pep-cli-XXXXXX", parent != NULL ? parent : "/tmp");
     CU_ASSERT_PTR_NOT_NULL_FATAL(mkdtemp(folder));
     CU_ASSERT_EQUAL_FATAL(chdir(folder), 0);
 }

@@ -92,7 +92,8 @@ static void make_folder(void)
 {
     if (folder[0] != '\0')
         return;
-    snprintf(folder, sizeof(folder), "/tmp/unit_policy.XXXXXX");
+    const char *parent = getenv("TMPDIR");
+    snprintf(folder, sizeof(folder), "%s/unit_policy.XXXXXX", parent != NULL ? parent : "/tmp");
     if (mkdtemp(folder) == NULL)
         abort();
     snprintf(policy_path, sizeof(policy_path), "%s/policy.conf", folder);
