@@ -4,6 +4,7 @@
  */
 #include "stage.h"
 #include "tests/unit/unit.h"
+#include "wire.h"
 
 #include <cjson/cJSON.h>
 #include <string.h>
@@ -76,14 +77,35 @@ static void a_notice_says_why(void)
     stage_strike(&s);
 }
 
-/* Whatever others subscribe to; and nothing stays behind for who comes later, be it under the same name. */
+/* Between two characters. */
+static void a_long_topic_is_cut(void)
+{
+    char topic[603] = "t/";
+    for (size_t n = 2; n < sizeof(topic) - 1; n += 2)
+        memcpy(topic + n, "ö", 2);
+    begin();
+    client *alice = stage_client(&s, "alice");
+    client_subscribe(alice, NOTICES "alice", 0);
+    CU_ASSERT_EQUAL(client_publish(alice, topic, "plain", 5, 1, false), REASON_SUCCESS);
+    cJSON *notice = next_notice(alice, NOTICES "alice");
+    CU_ASSERT_EQUAL(strlen(text_of(notice, "topic")), 510);
+    CU_ASSERT_EQUAL(strncmp(text_of(notice, "topic"), topic, 510), 0);
+    cJSON_Delete(notice);
+    client_close(alice);
+    stage_strike(&s);
+}
+
+/*
+ * Whatever others subscribe to, whose names may begin as hers does; and nothing stays behind for who comes later, be it
+ * under the same name.
+ */
 static void only_its_client_hears_it(void)
 {
     static const char *const filters[] = {"$PEP/#", NOTICES "alice", NOTICES "+", "$PEP/+/alice",
                                           "$share/g/" NOTICES "alice"};
     begin();
     client *alice = stage_client(&s, "alice");
-    client *mallory = client_open((client_spec){.port = s.b.port, .id = "mallory", .version = MQTT_5});
+    client *mallory = client_open((client_spec){.port = s.b.port, .id = "alic", .version = MQTT_5});
     client_subscribe(alice, NOTICES "#", 1);
     client_subscribe(mallory, FENCE_TOPIC, 1);
     for (size_t i = 0; i < sizeof(filters) / sizeof(filters[0]); i++)
@@ -166,6 +188,60 @@ static void many_are_summed(void)
     CU_ASSERT_TRUE(notices < MANY);
     CU_ASSERT_TRUE(notices <= 10 * ((monotonic_ms() - start) / 1000 + 1));
     CU_ASSERT_EQUAL(client_counter_reaches(s.to, "notices/suppressed", MANY - notices), MANY - notices);
+    CU_ASSERT_EQUAL(client_publish(alice, "t/a", "plain", 5, 1, false), REASON_SUCCESS);
+    cJSON *last = next_notice(alice, NOTICES "alice");
+    CU_ASSERT_FALSE(cJSON_HasObjectItem(last, "suppressed")); /* they are told of once */
+    cJSON_Delete(last);
+    client_close(alice);
+    stage_strike(&s);
+}
+
+/* Ten at once, and the next one a second after the first, also where nobody asked for it meanwhile. */
+static void ten_a_second(void)
+{
+    begin();
+    client *alice = stage_client(&s, "alice");
+    client_subscribe(alice, NOTICES "alice", 0);
+    int64_t start = monotonic_ms();
+    for (int i = 0; i < 10; i++) {
+        CU_ASSERT_EQUAL(client_publish(alice, "t/a", "plain", 5, 1, false), REASON_SUCCESS);
+        cJSON_Delete(next_notice(alice, NOTICES "alice"));
+    }
+    while (monotonic_ms() < start + 500)
+        CU_ASSERT_TRUE(client_fence(s.to, alice));
+    CU_ASSERT_EQUAL(client_publish(alice, "t/a", "plain", 5, 1, false), REASON_SUCCESS);
+    cJSON_Delete(next_notice(alice, NOTICES "alice"));
+    CU_ASSERT_TRUE(monotonic_ms() >= start + 950); /* the plugin's clock is coarse */
+    client_close(alice);
+    stage_strike(&s);
+}
+
+#define NAMES 1100 /* more than are remembered at once */
+
+/* However many have been told of something: a moment later there is room for others. */
+static void those_who_stop_are_forgotten(void)
+{
+    begin();
+    for (int i = 0; i < NAMES; i++) {
+        char id[32];
+        snprintf(id, sizeof(id), "name-%d", i);
+        wire w = wire_open((wire_spec){.port = s.b.port, .id = id});
+        wire_publish(&w, (wire_message){.topic = "t/a", .bytes = "plain", .n = 5, .qos = 1, .mid = 1});
+        CU_ASSERT_TRUE(wire_answer(&w, WIRE_PUBACK, 1, NULL));
+        wire_drop(&w);
+    }
+    client *alice = stage_client(&s, "alice");
+    client_subscribe(alice, NOTICES "alice", 0);
+    client_subscribe(alice, FENCE_TOPIC, 0);
+    int64_t deadline = monotonic_ms() + patience_ms();
+    bool told = false;
+    while (!told && remaining_ms(deadline) > 0) {
+        CU_ASSERT_EQUAL(client_publish(alice, "t/a", "plain", 5, 1, false), REASON_SUCCESS);
+        CU_ASSERT_EQUAL(client_publish(alice, FENCE_TOPIC, "again", 5, 1, false), REASON_SUCCESS);
+        const client_message *m = client_next(alice);
+        told = m != NULL && strcmp(m->topic, NOTICES "alice") == 0;
+    }
+    CU_ASSERT_TRUE(told);
     client_close(alice);
     stage_strike(&s);
 }
@@ -192,16 +268,20 @@ static void others_get_none(void)
     CU_ASSERT_EQUAL(client_publish(s.to, "t/a", "plain", 5, 1, false), REASON_SUCCESS);
     CU_ASSERT_TRUE(client_gets(s.to, "t/a", "plain", 5));
     CU_ASSERT_EQUAL(client_counter_reaches(s.to, "observed/plain-payload", 1), 1);
+    CU_ASSERT_EQUAL(broker_log_count(&s.b, "pep: observed plain-payload"), 1); /* two hooks, one line */
     CU_ASSERT_EQUAL(client_counter(s.to, "notices/sent"), 0);
     stage_strike(&s);
 }
 
 static const unit_test TESTS[] = {
     {"a notice says why", a_notice_says_why},
+    {"a long topic is cut", a_long_topic_is_cut},
     {"only its client hears it", only_its_client_hears_it},
     {"client ids are encoded", client_ids_are_encoded},
     {"a long name gets none", a_long_name_gets_none},
     {"many are summed", many_are_summed},
+    {"ten a second", ten_a_second},
+    {"those who stop are forgotten", those_who_stop_are_forgotten},
     {"others get none", others_get_none},
 };
 UNIT_MAIN("notices", TESTS)

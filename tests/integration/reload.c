@@ -151,6 +151,22 @@ static void an_unchanged_policy_is_not_swapped(void)
     strike();
 }
 
+/* Whoever reloads is told where that leaves nothing to protect, or nobody to speak. */
+static void an_empty_policy_is_warned_of(void)
+{
+    static const char *const ids[] = {"alice", "bob", "carol", "old"};
+    set();
+    broker_write(&s.b, "policy.conf", "topics = ();\n");
+    reload(RELOADED);
+    CU_ASSERT_TRUE(broker_logs(&s.b, "pep: the policy has no rules"));
+    broker_write(&s.b, "policy.conf", POLICY_FOR("t/#", "\"*\""));
+    for (size_t i = 0; i < sizeof(ids) / sizeof(ids[0]); i++)
+        record_remove(&s.b, ids[i]);
+    reload(RELOADED);
+    CU_ASSERT_TRUE(broker_logs(&s.b, "pep: there are no records"));
+    strike();
+}
+
 /* Must not end the chain of plugins: here a second one, with a memory of its own, stands behind it. */
 static void a_plugin_behind_is_reloaded_too(void)
 {
@@ -190,7 +206,29 @@ static void the_acl_file_is_reloaded_too(void)
     strike();
 }
 
+/* An auditor is shown what is retained, so that it can be cleared; not what was held back. */
+static void an_auditor_gets_no_more_than_what_is_retained(void)
+{
+    stage_set(&s, POLICY_FOR("elsewhere", "\"*\""), CONF_GUARDED);
+    from = stage_client(&s, "from");
+    client *auditor = client_open((client_spec){.port = s.b.port, .id = "auditor", .username = "auditor"});
+    client_subscribe(auditor, "#", 1);
+    wire w = wire_open((wire_spec){.port = s.b.port, .id = "parker"});
+    wire_publish(&w, (wire_message){.topic = "t/a", .bytes = "plain", .n = 5, .qos = 2, .mid = 1});
+    CU_ASSERT_TRUE(wire_answer(&w, WIRE_PUBREC, 1, NULL));
+    broker_write(&s.b, "policy.conf", "bind = \"username\"; admins = [ \"auditor\" ];\n" POLICY_FOR("t/#", "\"*\""));
+    reload(RELOADED);
+    wire_release(&w, 1);
+    CU_ASSERT_TRUE(wire_answer(&w, WIRE_PUBCOMP, 1, NULL));
+    CU_ASSERT_TRUE(client_fence(auditor, from));
+    CU_ASSERT_TRUE(client_gets_fence(s.to));
+    wire_drop(&w);
+    client_close(auditor);
+    strike();
+}
+
 static const unit_test TESTS[] = {
+    {"an auditor gets no more than what is retained", an_auditor_gets_no_more_than_what_is_retained},
     {"a good policy takes over", a_good_policy_takes_over},
     {"what was seen stays", what_was_seen_stays},
     {"a bad policy changes nothing", a_bad_policy_changes_nothing},
@@ -198,6 +236,7 @@ static const unit_test TESTS[] = {
     {"records come and go", records_come_and_go},
     {"a damaged record changes nothing", a_damaged_record_changes_nothing},
     {"an unchanged policy is not swapped", an_unchanged_policy_is_not_swapped},
+    {"an empty policy is warned of", an_empty_policy_is_warned_of},
     {"a plugin behind is reloaded too", a_plugin_behind_is_reloaded_too},
     {"the acl file is reloaded too", the_acl_file_is_reloaded_too},
 };

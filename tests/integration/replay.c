@@ -217,6 +217,7 @@ static void redelivery_is_no_replay(void)
         released_after_qos_2(version);
     }
     CU_ASSERT_FALSE(broker_logged(&s.b, "pep: refused"));
+    CU_ASSERT_FALSE(broker_logged(&s.b, "pep: observed"));
     stage_strike(&s);
 }
 

@@ -88,6 +88,8 @@ static void wrong_options_are_named(void)
         {POLICY RECORDS STATE "plugin_opt_sys_interval soon\n", "plugin_opt_sys_interval*number"},
         {POLICY RECORDS STATE "plugin_opt_sys_interval -1\n", "plugin_opt_sys_interval*number"},
         {POLICY RECORDS STATE "plugin_opt_sys_interval 65536\n", "plugin_opt_sys_interval*number"},
+        {POLICY RECORDS STATE "plugin_opt_sys_interval 4294967296\n", "plugin_opt_sys_interval*number"},
+        {POLICY RECORDS STATE "plugin_opt_sys_interval 10s\n", "plugin_opt_sys_interval*number"},
         {POLICY RECORDS STATE "plugin_opt_sys_interval 1\nplugin_opt_sys_interval 1\n",
          "plugin_opt_sys_interval*twice"},
     };

@@ -170,6 +170,31 @@ static void test_full_sets(void)
     budget_free(b);
 }
 
+/* It is of a client id, a user name and an address together. */
+static void test_standing_is_of_all_three(void)
+{
+    begin();
+    CU_ASSERT_TRUE(good("good", "u", "10.0.0.1"));
+    (void)bad(100, "bad", "u", "10.0.0.2");
+    (void)bad(100, "bad", "v", "10.0.0.1");
+    CU_ASSERT_TRUE(good("good", "u", "10.0.0.1"));
+    CU_ASSERT_FALSE(good("good", "u", "10.0.0.2"));
+    CU_ASSERT_FALSE(good("good", "v", "10.0.0.1"));
+    budget_free(b);
+}
+
+/* Where nothing failed nothing is limited, also when the machine has just started and its clock is near 0. */
+static void test_failures_elsewhere(void)
+{
+    begin();
+    now = 100 * SECOND;
+    CU_ASSERT_EQUAL(bad(1, "bad", "u", "10.0.0.1"), 1);
+    gate_message m = from("new", "u", "10.0.0.2");
+    for (int i = 0; i < 1000; i++)
+        CU_ASSERT_TRUE(budget_allows(b, &limits, &m, true));
+    budget_free(b);
+}
+
 /* A device with standing may fail now and then for ever. */
 static void test_standing_stays(void)
 {
@@ -191,7 +216,7 @@ static void test_kicks(void)
     CU_ASSERT_EQUAL(kicks("bad"), 0);
     CU_ASSERT_EQUAL(bad(5, "bad", "u", "10.0.0.1"), 0);
     CU_ASSERT_EQUAL(kicks("bad"), 1);
-    CU_ASSERT_EQUAL(bad(1, NULL, "u", "10.0.0.1"), 0);
+    CU_ASSERT_EQUAL(bad(30, NULL, "u", "10.0.0.1"), 0);
     for (int i = 0; i < 50; i++) {
         char id[32];
         snprintf(id, sizeof id, "bad-%d", i);
@@ -216,6 +241,8 @@ static void test_no_limit(void)
         CU_ASSERT_TRUE(budget_allows(b, &none, &m, true));
         budget_note(b, &none, &m, false);
     }
+    budget_note(b, &limits, &m, true);
+    budget_note(b, &none, &m, false); /* with standing it is no other */
     CU_ASSERT_EQUAL(kicks(""), 0);
     budget_free(b);
 }
@@ -225,6 +252,8 @@ static const unit_test tests[] = {
     {"an address", test_address},
     {"networks", test_networks},
     {"standing", test_standing},
+    {"standing is of all three names", test_standing_is_of_all_three},
+    {"failures elsewhere", test_failures_elsewhere},
     {"standing stays", test_standing_stays},
     {"standing of many", test_many_standing},
     {"standing in full sets", test_full_sets},

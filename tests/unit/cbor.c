@@ -54,6 +54,18 @@ static bool skips(pep_view bytes, unsigned depth)
     return ok;
 }
 
+/* Whether it is refused for what it is, not for what is left behind it. */
+static bool refuses(pep_view bytes)
+{
+    pep_item item;
+    input read = input_of(bytes);
+    input skipped = input_of(bytes);
+    bool ok = !pep_read(&read.r, &item) && !pep_read_skip(&skipped.r, 9);
+    free(read.heap);
+    free(skipped.heap);
+    return ok;
+}
+
 /* ---- heads ---- */
 
 typedef struct {
@@ -180,11 +192,43 @@ static const pep_view forbidden[] = {
 
 static void test_forbidden(void)
 {
-    for (size_t i = 0; i < COUNT(forbidden); i++) {
-        CU_ASSERT_FALSE(reads(forbidden[i]));
-        CU_ASSERT_FALSE(skips(forbidden[i], 9));
-    }
+    for (size_t i = 0; i < COUNT(forbidden); i++)
+        CU_ASSERT(refuses(forbidden[i]));
     CU_ASSERT(reads(BYTES("\x42\xc3\x28"))); /* bytes may be anything */
+}
+
+/* Nor is it taken for the type that it would have if it were not wrong. */
+static void test_forbidden_of_a_type(void)
+{
+    uint64_t number;
+    int64_t integer;
+    pep_view string;
+    input number_in = input_of(BYTES("\x18\x17"));
+    input text_in = input_of(BYTES("\x61\xff"));
+    input bytes_in = input_of(BYTES("\x58\x01z"));
+    CU_ASSERT_FALSE(pep_read_uint(&number_in.r, &number));
+    CU_ASSERT_FALSE(pep_read_int(&number_in.r, &integer));
+    CU_ASSERT_FALSE(pep_read_text(&text_in.r, &string));
+    CU_ASSERT_FALSE(pep_read_bytes(&bytes_in.r, &string));
+    free(number_in.heap);
+    free(text_in.heap);
+    free(bytes_in.heap);
+}
+
+static void test_no_key(void)
+{
+    pep_item key;
+    pep_map none = {.left = 0};
+    pep_map one = {.left = 1};
+    input number = input_of(BYTES("\x01"));
+    input undefined = input_of(BYTES("\xf7"));
+    input too_long_number = input_of(BYTES("\x18\x02"));
+    CU_ASSERT_FALSE(pep_map_key(&number.r, &none, &key));
+    CU_ASSERT_FALSE(pep_map_key(&too_long_number.r, &one, &key));
+    CU_ASSERT_FALSE(pep_map_key(&undefined.r, &one, &key));
+    free(number.heap);
+    free(undefined.heap);
+    free(too_long_number.heap);
 }
 
 static void test_simple_values(void)
@@ -471,6 +515,7 @@ static void test_skip(void)
     CU_ASSERT_FALSE(skips(BYTES("\x83\x01\x82\x02\x03"), 2));
     CU_ASSERT_FALSE(skips(BYTES("\x80\x80"), 2)); /* the second is not part of it */
     CU_ASSERT_FALSE(skips(BYTES("\x81\xa2\x02\x00\x01\x00"), 2));
+    CU_ASSERT_FALSE(skips(BYTES("\xa2\x02\x00\x01\x00\x03\x00"), 2)); /* with a third pair it is no better */
     CU_ASSERT_FALSE(skips(BYTES("\x9b\xff\xff\xff\xff\xff\xff\xff\xff\x01\x02"), 2));
     CU_ASSERT_FALSE(skips(BYTES("\x9b\xff\xff\xff\xff\xff\xff\xff\xff"), 2));
     CU_ASSERT_FALSE(skips(BYTES("\xc1"), 2));
@@ -568,6 +613,8 @@ static const unit_test tests[] = {
     {"cut short at each byte", test_cut_short},
     {"strings longer than the input", test_string_one_too_long},
     {"forbidden items", test_forbidden},
+    {"not allowed, by type", test_forbidden_of_a_type},
+    {"maps: no key", test_no_key},
     {"simple values", test_simple_values},
     {"reserved additional information", test_reserved_infos},
     {"any first byte, any tail", test_any_bytes},

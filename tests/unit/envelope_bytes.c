@@ -144,6 +144,26 @@ static void test_flipped(void)
     in_every_mode(flip_everywhere);
 }
 
+/* A signature is good for one sender, and where there is no room to look at it, it is not good. */
+static void verify_once(const parties *p, pep_mode mode)
+{
+    uint8_t bytes[1024];
+    uint8_t work[PEP_WORK_BYTES(1024)];
+    size_t n = seal(bytes, p, mode);
+    pep_envelope e;
+    CU_ASSERT_EQUAL_FATAL(pep_parse(&e, bytes, n), PEP_OK);
+    const pep_record *sender = pep_keyring_find(p->senders, e.kid);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(sender);
+    CU_ASSERT_EQUAL(pep_verify(work, sizeof work, &e, sender), PEP_OK);
+    CU_ASSERT_EQUAL(pep_verify(work, sizeof work, &e, &p->reader_record), PEP_UNKNOWN_SIGNER);
+    CU_ASSERT_EQUAL(pep_verify(work, 1, &e, sender), PEP_BUFFER_TOO_SMALL);
+}
+
+static void test_verify(void)
+{
+    in_every_mode(verify_once);
+}
+
 /* ---- overhead: what docs/PROTOCOL.md promises, with the longest seq, without ext and meta ---- */
 
 typedef struct {
@@ -238,6 +258,7 @@ static void test_overhead_of_each_mode(void)
 static const unit_test tests[] = {
     {"cut at every byte", test_cut},
     {"flipped in every bit", test_flipped},
+    {"verified", test_verify},
     {"overhead of epoch mode", test_epoch_overhead},
     {"overhead of each mode", test_overhead_of_each_mode},
 };

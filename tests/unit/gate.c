@@ -21,7 +21,7 @@ static const char rules[] =
     "  { filter = \"plain/#\"; signers = [ \"*\" ]; payload = \"signed\"; record = \"allow\"; },\n"
     "  { filter = \"small\"; signers = [ \"*\" ]; max_size = 200; payload = \"signed\"; },\n"
     "  { filter = \"seen/#\"; mode = \"observe\"; signers = [ \"dev-1\" ]; },\n"
-    "  { filter = \"site/up/#\"; signers = [ \"*\" ]; prefix = \"site/\"; payload = \"signed\"; },\n"
+    "  { filter = \"+/up/#\"; signers = [ \"*\" ]; prefix = \"site/\"; payload = \"signed\"; },\n"
     "  { filter = \"$odd/#\"; signers = [ \"*\" ]; payload = \"signed\"; }\n"
     ");\n";
 
@@ -355,6 +355,71 @@ static void test_redelivery_is_the_same(void)
     tear_down(&b);
 }
 
+/* However often one comes again, those before it that are still on their way find their place. */
+static void test_redelivery_takes_no_place(void)
+{
+    bench b;
+    set_up(&b);
+    envelope late = ordinary(&b, "s/dev-1/t", NOW - 1, 0);
+    envelope e = ordinary(&b, "s/dev-1/t", NOW, 0);
+    gate_message m = from_client("s/dev-1/t", &e);
+    m.qos = 1;
+    for (int i = 0; i < 2 * PEP_REPLAY_WINDOW; i++)
+        CU_ASSERT_EQUAL(publish(&b, &m), PEP_OK);
+    m.payload = late.bytes;
+    m.payload_n = late.n;
+    CU_ASSERT_EQUAL(publish(&b, &m), PEP_OK);
+    tear_down(&b);
+}
+
+/* Names that make the same text together are other names. */
+static void test_redelivery_of_names(void)
+{
+    static const struct {
+        const char *client_id, *username, *other_id, *other_name;
+    } cases[] = {{"ab", "c", "a", "bc"}, {"a", NULL, NULL, "a"}};
+    bench b;
+    gate_error error;
+    set_up(&b);
+    write_text(b.policy, "bind = \"none\"; topics = ( { filter = \"#\"; signers = [ \"*\" ]; } );");
+    CU_ASSERT_EQUAL(gate_reload(b.gate, &error), GATE_RELOADED);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        envelope e = ordinary(&b, "x", NOW + i, 0);
+        gate_message m = from_client("x", &e);
+        m.qos = 1;
+        m.client_id = cases[i].client_id;
+        m.username = cases[i].username;
+        CU_ASSERT_EQUAL(publish(&b, &m), PEP_OK);
+        CU_ASSERT_EQUAL(publish(&b, &m), PEP_OK);
+        m.client_id = cases[i].other_id;
+        m.username = cases[i].other_name;
+        CU_ASSERT_EQUAL(publish(&b, &m), PEP_REPLAYED);
+    }
+    tear_down(&b);
+}
+
+/* The largest envelope that a rule allows, to the byte. */
+static void test_largest(void)
+{
+    bench b;
+    set_up(&b);
+    char big[200] = {0};
+    pep_message large = plain_message(&b, "small", NOW);
+    large.plain = (pep_view){(const uint8_t *)big, 1};
+    while (sealed(&large).n < 200)
+        large.plain.n++;
+    envelope e = sealed(&large);
+    CU_ASSERT_EQUAL_FATAL(e.n, 200);
+    gate_message m = from_client("small", &e);
+    CU_ASSERT_EQUAL(publish(&b, &m), PEP_OK);
+    large.seq++;
+    large.plain.n++;
+    e = sealed(&large);
+    m = from_client("small", &e);
+    CU_ASSERT_EQUAL(publish(&b, &m), PEP_TOO_LARGE);
+    tear_down(&b);
+}
+
 /* The kept verdict is for one delivery of one message, and dies with whatever comes between. */
 static void test_kept_verdict(void)
 {
@@ -373,6 +438,7 @@ static void test_kept_verdict(void)
     CU_ASSERT_EQUAL(gate_at_access(b.gate, &m).reason, PEP_OK);
     gate_tick(b.gate);
     CU_ASSERT_EQUAL(gate_at_message(b.gate, &m).reason, PEP_REPLAYED);
+    CU_ASSERT_EQUAL(gate_counters_of(b.gate)->accepted, 1); /* the second one was never delivered */
 
     e = ordinary(&b, "s/dev-1/t", NOW + 2, 0);
     CU_ASSERT_EQUAL(gate_at_access(b.gate, &m).reason, PEP_OK);
@@ -392,6 +458,48 @@ static void test_kept_verdict(void)
     tear_down(&b);
 }
 
+/* What looks the same and lies elsewhere is another message; and another access check ends the one before. */
+static void test_kept_for_one(void)
+{
+    bench b;
+    set_up(&b);
+    envelope e = ordinary(&b, "s/dev-1/t", NOW, 0);
+    envelope copy = e;
+    const char topic[] = "s/dev-1/t";
+    gate_message m = from_client("s/dev-1/t", &e);
+    gate_message of_other_topic = from_client(topic, &e);
+    gate_message of_other_payload = from_client(m.topic, &copy);
+    CU_ASSERT_EQUAL(gate_at_access(b.gate, &m).reason, PEP_OK);
+    CU_ASSERT_EQUAL(gate_at_message(b.gate, &of_other_topic).reason, PEP_REPLAYED);
+    CU_ASSERT_EQUAL(gate_at_message(b.gate, &of_other_payload).reason, PEP_REPLAYED);
+    CU_ASSERT_EQUAL(gate_at_message(b.gate, &m).reason, PEP_OK);
+
+    e = ordinary(&b, "s/dev-1/t", NOW + 1, 0);
+    CU_ASSERT_EQUAL(gate_at_access(b.gate, &m).reason, PEP_OK);
+    CU_ASSERT_EQUAL(gate_at_access(b.gate, &of_other_payload).reason, PEP_REPLAYED);
+    CU_ASSERT_EQUAL(gate_at_message(b.gate, &m).reason, PEP_REPLAYED);
+    CU_ASSERT_EQUAL(gate_counters_of(b.gate)->accepted, 1);
+    tear_down(&b);
+}
+
+/* What is refused is not kept, nor what is only looked at again. */
+static void test_not_kept(void)
+{
+    bench b;
+    set_up(&b);
+    envelope e = ordinary(&b, "s/dev-1/t", NOW, 0);
+    gate_message m = from_client("s/dev-1/t", &e);
+    CU_ASSERT_EQUAL(publish(&b, &m), PEP_OK);
+    CU_ASSERT_EQUAL(gate_at_access(b.gate, &m).reason, PEP_REPLAYED);
+    CU_ASSERT_EQUAL(gate_at_message(b.gate, &m).reason, PEP_REPLAYED);
+    CU_ASSERT_EQUAL(gate_counters_of(b.gate)->refused[PEP_REPLAYED], 2);
+    m.stored = true;
+    CU_ASSERT_EQUAL(gate_at_access(b.gate, &m).reason, PEP_OK);
+    m.stored = false;
+    CU_ASSERT_EQUAL(gate_at_message(b.gate, &m).reason, PEP_REPLAYED);
+    tear_down(&b);
+}
+
 static void test_bridge(void)
 {
     bench b;
@@ -402,8 +510,11 @@ static void test_bridge(void)
     m.username = "someone";
     CU_ASSERT_EQUAL(gate_at_message(b.gate, &m).reason, PEP_UNBOUND_CLIENT);
     m.username = "bridge";
+    m.qos = 1;
     CU_ASSERT_EQUAL(gate_at_message(b.gate, &m).reason, PEP_OK);
     CU_ASSERT_EQUAL(gate_counters_of(b.gate)->accepted, 1);
+    CU_ASSERT_EQUAL(gate_at_message(b.gate, &m).reason, PEP_OK); /* once more */
+    CU_ASSERT_EQUAL(gate_counters_of(b.gate)->redelivered, 1);
     m.client_id = "bridge"; /* an id that anyone may choose makes nobody a relay */
     m.username = "someone";
     CU_ASSERT_EQUAL(gate_at_message(b.gate, &m).reason, PEP_UNBOUND_CLIENT);
@@ -420,6 +531,23 @@ static void test_prefix(void)
     e = signed_only(&b, "site/up/x", NOW + 1);
     m = from_client("site/up/x", &e);
     CU_ASSERT_EQUAL(publish(&b, &m), PEP_WRONG_TOPIC);
+    e = signed_only(&b, "up/x", NOW + 2);
+    m = from_client("town/up/x", &e); /* as long a prefix, and another one */
+    CU_ASSERT_EQUAL(publish(&b, &m), PEP_WRONG_TOPIC);
+    tear_down(&b);
+}
+
+static void test_beginning_of_a_topic(void)
+{
+    bench b;
+    set_up(&b);
+    envelope e = signed_only(&b, "plain/xy", NOW);
+    gate_message m = from_client("plain/x", &e);
+    CU_ASSERT_EQUAL(publish(&b, &m), PEP_WRONG_TOPIC);
+    m.topic = "plain/xyz";
+    CU_ASSERT_EQUAL(publish(&b, &m), PEP_WRONG_TOPIC);
+    m.topic = "plain/xy";
+    CU_ASSERT_EQUAL(publish(&b, &m), PEP_OK);
     tear_down(&b);
 }
 
@@ -434,6 +562,7 @@ static void test_wills(void)
     m.username = "dev-1";
     CU_ASSERT_EQUAL(gate_at_access(b.gate, &m).reason, PEP_OK); /* far older than max_age */
     CU_ASSERT_EQUAL(gate_counters_of(b.gate)->accepted, 0);
+    gate_tick(b.gate);
     gate_tick(b.gate);
     CU_ASSERT_EQUAL(gate_counters_of(b.gate)->accepted, 1);
     CU_ASSERT_EQUAL(gate_at_access(b.gate, &m).reason, PEP_REPLAYED);
@@ -470,6 +599,10 @@ static void test_clear(void)
     gate_message m = from_client("s/dev-1/t", &e);
     CU_ASSERT_EQUAL(publish(&b, &m), PEP_MISPLACED_FLAG);
     m.retain = true;
+    envelope of_others = ordinary(&b, "s/dev-9/t", NOW, PEP_FLAG_CLEAR);
+    gate_message elsewhere = from_client("s/dev-9/t", &of_others);
+    elsewhere.retain = true;
+    CU_ASSERT_EQUAL(publish(&b, &elsewhere), PEP_SIGNER_NOT_ALLOWED); /* no admin */
     CU_ASSERT_EQUAL(gate_at_access(b.gate, &m).reason, PEP_OK);
     gate_verdict v = gate_at_message(b.gate, &m);
     CU_ASSERT_TRUE(v.action == GATE_CLEAR && v.reason == PEP_OK);
@@ -543,6 +676,7 @@ static void test_without_state(void)
     gate_message m = from_client("s/dev-1/t", &e);
     m.stored = true;
     m.retain = true;
+    m.qos = 1;
     CU_ASSERT_EQUAL(gate_at_delivery(g, &m).reason, PEP_OK);
     e.bytes[e.n - 1] ^= 1;
     gate_tick(g);
@@ -680,6 +814,31 @@ static void test_gone_is_not_kicked(void)
     tear_down(&b);
 }
 
+/* Whoever receives what is bad is not to blame, and gets what is good whatever it did itself. */
+static void test_budget_of_a_receiver(void)
+{
+    bench b;
+    open_for_abuse(&b);
+    envelope e = signed_only(&b, "plain/x", NOW);
+    envelope forged = e;
+    forged.bytes[e.n - 1] ^= 1;
+    gate_message m = from_client("plain/x", &forged);
+    m.client_id = "bad";
+    m.username = "u";
+    m.address = "10.0.0.1";
+    m.monotonic_us = START;
+    m.stored = true;
+    m.retain = true;
+    for (int i = 0; i < 100; i++) {
+        gate_tick(b.gate);
+        CU_ASSERT_EQUAL(gate_at_delivery(b.gate, &m).reason, PEP_BAD_SIGNATURE);
+    }
+    CU_ASSERT_EQUAL(verified_of(&b, 30, "bad", "u", "10.0.0.1", START), 21);
+    m.payload = e.bytes;
+    CU_ASSERT_EQUAL(gate_at_delivery(b.gate, &m).reason, PEP_OK);
+    tear_down(&b);
+}
+
 /* ---- and what was let in earlier ---- */
 
 /* A retained message before its delivery: old, and seen before, and still good; but never one that was not. */
@@ -710,6 +869,26 @@ static void test_stored(void)
     CU_ASSERT_EQUAL(gate_counters_of(b.gate)->refused[PEP_PLAIN_PAYLOAD], 0);
     m.topic = "$PEP/keys/x";
     CU_ASSERT_EQUAL(gate_at_access(b.gate, &m).action, GATE_PASS);
+    tear_down(&b);
+}
+
+/* It is looked at as closely whatever else is said of it; but for its age, if the clock was put back meanwhile. */
+static void test_stored_at_qos_0(void)
+{
+    bench b;
+    set_up(&b);
+    envelope e = ordinary(&b, "s/dev-1/t", NOW, 0);
+    gate_message m = from_client("s/dev-1/t", &e);
+    m.retain = true;
+    CU_ASSERT_EQUAL(publish(&b, &m), PEP_OK);
+    m.stored = true;
+    m.now_us = NOW - DAY;
+    CU_ASSERT_EQUAL(gate_at_delivery(b.gate, &m).reason, PEP_OK);
+    CU_ASSERT_EQUAL(verifications(&b), 1); /* as it came */
+    m.retain = false;
+    e.bytes[e.n - 1] ^= 1;
+    gate_tick(b.gate);
+    CU_ASSERT_EQUAL(gate_at_delivery(b.gate, &m).reason, PEP_BAD_SIGNATURE);
     tear_down(&b);
 }
 
@@ -824,6 +1003,34 @@ static void test_verified_memory(void)
     verified_free(v);
 }
 
+/* What looks the same and lies elsewhere is another message; and a bridge may put one where the last one lay. */
+static void test_deliveries_of_one(void)
+{
+    bench b;
+    set_up(&b);
+    envelope e = ordinary(&b, "s/dev-1/t", NOW, 0);
+    envelope copy = e;
+    const char topic[] = "s/dev-1/t";
+    gate_message m = from_client("s/dev-1/t", &e);
+    m.stored = true;
+    m.qos = 2;
+    CU_ASSERT_TRUE(gate_at_delivery(b.gate, &m).news);
+    CU_ASSERT_FALSE(gate_at_delivery(b.gate, &m).news);
+    m.topic = topic;
+    CU_ASSERT_TRUE(gate_at_delivery(b.gate, &m).news);
+    m.payload = copy.bytes;
+    CU_ASSERT_TRUE(gate_at_delivery(b.gate, &m).news);
+    m.payload_n--;
+    CU_ASSERT_EQUAL(gate_at_delivery(b.gate, &m).reason, PEP_MALFORMED);
+    m.payload_n++;
+    CU_ASSERT_TRUE(gate_at_delivery(b.gate, &m).news);
+    gate_message bridged = from_client("elsewhere", &e);
+    bridged.bridge = true;
+    CU_ASSERT_EQUAL(gate_at_message(b.gate, &bridged).reason, PEP_OK);
+    CU_ASSERT_TRUE(gate_at_delivery(b.gate, &m).news);
+    tear_down(&b);
+}
+
 static void test_bridge_tricks(void)
 {
     static const char *const topics[] = {"$share/g/s/dev-1/t", "$share", "$SYS/broker/pep/messages/refused",
@@ -871,6 +1078,26 @@ static void test_observe(void)
     CU_ASSERT_TRUE(v.action == GATE_PASS && v.reason == PEP_PLAIN_PAYLOAD && !v.news);
     const gate_counters *c = gate_counters_of(b.gate);
     CU_ASSERT_TRUE(c->observed[PEP_PLAIN_PAYLOAD] == 1 && c->refused[PEP_PLAIN_PAYLOAD] == 0 && c->accepted == 0);
+    m.stored = true;
+    m.retain = true;
+    CU_ASSERT_FALSE(gate_at_delivery(b.gate, &m).news); /* it was observed as it came */
+    CU_ASSERT_EQUAL(c->observed[PEP_PLAIN_PAYLOAD], 1);
+    tear_down(&b);
+}
+
+/* One message, one reason, though it is asked about at both hooks. */
+static void test_observed_will(void)
+{
+    bench b;
+    set_up(&b);
+    pep_message stranger = plain_message(&b, "seen/x", NOW);
+    stranger.from = &b.stranger;
+    stranger.flags |= PEP_FLAG_WILL;
+    envelope e = sealed(&stranger);
+    gate_message m = from_client("seen/x", &e);
+    CU_ASSERT_EQUAL(publish(&b, &m), PEP_UNKNOWN_SIGNER);
+    const gate_counters *c = gate_counters_of(b.gate);
+    CU_ASSERT_TRUE(c->observed[PEP_UNKNOWN_SIGNER] == 1 && c->observed[PEP_MISPLACED_FLAG] == 0);
     tear_down(&b);
 }
 
@@ -916,6 +1143,33 @@ static void test_reload(void)
     CU_ASSERT_EQUAL(gate_reload(b.gate, &error), GATE_RELOAD_FAILED);
     CU_ASSERT_PTR_NOT_NULL(strstr(error.text, "half.pub"));
     CU_ASSERT_EQUAL(gate_record_count(b.gate), 2);
+    tear_down(&b);
+}
+
+/* As many records as before, and one of them another one. */
+static void test_reload_of_changed_records(void)
+{
+    enum { KEY, ID, NOT_AFTER, CHANGES };
+    bench b;
+    gate_error error;
+    set_up(&b);
+    for (int change = KEY; change < CHANGES; change++) {
+        uint8_t bytes[PEP_RECORD_BYTES_MAX];
+        size_t n;
+        char path[400];
+        pep_error why;
+        uint64_t not_after_s = NOW / 1000000 + (change == NOT_AFTER ? 2000 : 1000);
+        if (change == KEY)
+            CU_ASSERT_EQUAL_FATAL(pep_device_new(&b.known, "dev-1"), PEP_OK);
+        if (change == ID)
+            strcpy(b.known.id, "dev-3");
+        snprintf(path, sizeof path, "%s/dev-1.pub", b.records);
+        CU_ASSERT_EQUAL_FATAL(unlink(path), 0);
+        CU_ASSERT_EQUAL_FATAL(pep_record_sign(bytes, &n, &b.known, NOW / 1000000 - 1000, not_after_s), PEP_OK);
+        CU_ASSERT_EQUAL_FATAL(pep_record_save(&why, path, bytes, n), PEP_OK);
+        CU_ASSERT_EQUAL(gate_reload(b.gate, &error), GATE_RELOADED);
+        CU_ASSERT_EQUAL(gate_reload(b.gate, &error), GATE_UNCHANGED);
+    }
     tear_down(&b);
 }
 
@@ -988,6 +1242,15 @@ static void test_state_survives(void)
     CU_ASSERT_FALSE(gate_clock_went_back(b.gate, NOW));
     CU_ASSERT_TRUE(gate_clock_went_back(b.gate, NOW - DAY));
     CU_ASSERT_FALSE(gate_clock_went_back(b.gate, NOW - DAY)); /* warns once */
+    CU_ASSERT_FALSE(gate_clock_went_back(b.gate, NOW));
+    CU_ASSERT_TRUE(gate_clock_went_back(b.gate, NOW - DAY));       /* each time */
+    CU_ASSERT_FALSE(gate_clock_went_back(b.gate, NOW - 60000000)); /* as far as clocks may differ */
+    pep_message counting = plain_message(&b, "plain/x", PEP_SEQ_MAX);
+    counting.flags |= PEP_FLAG_COUNTER; /* says nothing of the time */
+    envelope counted = sealed(&counting);
+    gate_message of_counter = from_client("plain/x", &counted);
+    CU_ASSERT_EQUAL(publish(&b, &of_counter), PEP_OK);
+    CU_ASSERT_FALSE(gate_clock_went_back(b.gate, NOW));
     gate_close(b.gate);
     b.gate = open_gate(&b);
     CU_ASSERT_PTR_NOT_NULL_FATAL(b.gate);
@@ -1034,9 +1297,15 @@ static const unit_test tests[] = {
     {"asking to be recorded", test_record},
     {"redelivery", test_redelivery},
     {"a redelivery is the same message", test_redelivery_is_the_same},
+    {"a redelivery takes no place", test_redelivery_takes_no_place},
+    {"a redelivery has the same names", test_redelivery_of_names},
+    {"the largest envelope", test_largest},
     {"the kept verdict", test_kept_verdict},
+    {"it is kept for one message", test_kept_for_one},
+    {"what is not kept", test_not_kept},
     {"bridges", test_bridge},
     {"a rule's prefix", test_prefix},
+    {"the beginning of a topic", test_beginning_of_a_topic},
     {"wills", test_wills},
     {"a will flag on a publish", test_will_flag_on_publish},
     {"a will on a $ topic", test_dollar_will},
@@ -1046,17 +1315,22 @@ static const unit_test tests[] = {
     {"without replay state", test_without_state},
     {"the budget's rate", test_budget_rate},
     {"who goes on is kicked", test_budget_kicks},
+    {"the budget of a receiver", test_budget_of_a_receiver},
     {"stored messages", test_stored},
+    {"stored messages of QoS 0", test_stored_at_qos_0},
     {"deliveries", test_deliveries},
     {"live deliveries", test_live_deliveries},
     {"a will is verified once", test_will_is_verified_once},
     {"observed deliveries", test_observed_deliveries},
     {"the memory of verifications", test_verified_memory},
     {"who has gone is not kicked", test_gone_is_not_kicked},
+    {"deliveries of one message", test_deliveries_of_one},
     {"what bridges may not write", test_bridge_tricks},
     {"a skipped access check", test_access_skipped},
     {"observe", test_observe},
+    {"observing a will", test_observed_will},
     {"reload", test_reload},
+    {"reload of changed records", test_reload_of_changed_records},
     {"reload between the hooks", test_reload_between_hooks},
     {"names of signers", test_signer_names},
     {"records that end", test_records_ending},

@@ -675,6 +675,21 @@ static void limits_of_filters(void)
     CU_ASSERT_PTR_NOT_NULL(strstr(error.text, " is longer than 65535 bytes, which is MQTT's limit; shorten it"));
 }
 
+static void limits_of_prefixes(void)
+{
+    for (size_t n = 65535; n <= 65536; n++) {
+        builder text = new_builder(n + 128);
+        add(&text, "topics = ( { filter = \"a\"; signers = [ \"*\" ]; prefix = \"");
+        for (size_t i = 0; i < n; i++)
+            add(&text, "a");
+        add(&text, "\"; } );");
+        policy *p = try_load(text.at);
+        CU_ASSERT_EQUAL(p != NULL, n == 65535);
+        policy_free(p);
+        free(text.at);
+    }
+}
+
 /* ---- text that is no policy ---- */
 
 static void faults_of_syntax(void)
@@ -1371,6 +1386,7 @@ static const unit_test tests[] = {
     {"faults of signers", faults_of_signers},
     {"faults of filters", faults_of_filters},
     {"limits of filters", limits_of_filters},
+    {"prefixes: limits", limits_of_prefixes},
     {"faults of syntax", faults_of_syntax},
     {"too many settings", too_many_settings},
     {"too many rules", too_many_rules},

@@ -8,7 +8,7 @@
 
 /* The state file: a head of one slot's size, then slots. */
 enum { AT_MAGIC = 0, AT_BYTE_ORDER = 16, AT_SLOT_BYTES = 24, HEAD_BYTES = PEP_REPLAY_SLOT_BYTES };
-enum { AT_HIGHEST = HEAD_BYTES + 24 }; /* of the first slot */
+enum { AT_HIGHEST = HEAD_BYTES + 24, AT_SEQS = AT_HIGHEST + 16 }; /* of the first slot */
 
 static const char *path; /* of the state file under test */
 static pep_error error;
@@ -495,6 +495,23 @@ static void test_interrupted_commit(void)
     end();
 }
 
+/* What a kill between two stores of a commit leaves: a place that was made free, and nothing in it yet. */
+static void test_interrupted_eviction(void)
+{
+    static const uint64_t none;
+    begin();
+    for (uint64_t i = 0; i < PEP_REPLAY_WINDOW + 5; i++)
+        see(100 + i);
+    pep_replay_close(replay);
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    CU_ASSERT_EQUAL_FATAL(pwrite(fd, &none, sizeof none, AT_SEQS), sizeof none);
+    close(fd);
+    open_replay();
+    see(1000);
+    CU_ASSERT_FALSE(is_new_message(100)); /* what had fallen out before stays out */
+    end();
+}
+
 static uint64_t life_begins; /* the child's first number */
 
 /* Messages out of order, three steps forward and one back, each reported once it is committed. */
@@ -670,6 +687,7 @@ static const unit_test tests[] = {
     {"unfinished files", test_unfinished},
     {"kinds and modes of files", test_kinds_of_files},
     {"kill -9: an interrupted commit", test_interrupted_commit},
+    {"kill -9: an interrupted eviction", test_interrupted_eviction},
     {"kill -9", test_kill},
     {"kill -9 while growing", test_kill_while_growing},
     {"against a naive model", test_model},

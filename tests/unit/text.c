@@ -116,6 +116,18 @@ static void test_utf8_all_characters(void)
 }
 
 /* How many well-formed strings there are must be what counting them by Unicode's table 3-7 gives. */
+/* What would make a character complete counts only where it belongs to the text; and no byte leads 255 others. */
+static void test_utf8_ends(void)
+{
+    uint8_t led[256];
+    memset(led, 0x80, sizeof led);
+    led[0] = 0xff;
+    CU_ASSERT_FALSE(utf8(led, sizeof led));
+    CU_ASSERT_FALSE(pep_utf8_valid((const uint8_t *)"\xc3\xa9", 1));
+    CU_ASSERT_FALSE(pep_utf8_valid((const uint8_t *)"\xe2\x82\xac", 2));
+    CU_ASSERT_FALSE(pep_utf8_valid((const uint8_t *)"\xf0\x9f\x98\x80", 3));
+}
+
 static void test_utf8_counts(void)
 {
     static const uint8_t around[] = {0x7f, 0x80, 0xbf, 0xc0};
@@ -321,6 +333,7 @@ static const unit_test tests[] = {
     {"UTF-8: each kind of ill-formed sequence", test_utf8_cases},
     {"UTF-8: every character", test_utf8_all_characters},
     {"UTF-8: strings of two to four bytes, counted", test_utf8_counts},
+    {"UTF-8: ends", test_utf8_ends},
     {"ids: lengths", test_ids},
     {"ids: characters", test_id_characters},
     {"topics and filters", test_names},
