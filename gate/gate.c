@@ -272,13 +272,12 @@ static void start(judgement *j, gate_rules *rules, gate *g, const gate_message *
 /* Reserved topics have no rule, and are refused whatever the mode of any rule. */
 static gate_verdict refuse(gate *g, gate_door door, gate_verdict verdict)
 {
+    verdict.news = true;
     if (verdict.rule != NULL && verdict.rule->mode == POLICY_OBSERVE) {
         verdict.action = GATE_PASS;
-        verdict.news = door != DOOR_STORED; /* else observed when it came in */
-        g->counters.observed[verdict.reason] += verdict.news ? 1 : 0;
+        g->counters.observed[verdict.reason]++;
     } else {
         verdict.action = GATE_REFUSE;
-        verdict.news = true;
         *(door == DOOR_STORED ? &g->counters.withheld : &g->counters.refused[verdict.reason]) += 1;
     }
     return verdict;

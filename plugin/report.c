@@ -219,8 +219,19 @@ static size_t observed_rules(const policy *p)
     return observed;
 }
 
+#define DAY_BYTES sizeof "2026-01-01"
+
+static const char *day_text(char out[DAY_BYTES], uint64_t seconds)
+{
+    struct tm broken;
+    time_t t = (time_t)seconds;
+    bool told = gmtime_r(&t, &broken) != NULL && strftime(out, DAY_BYTES, "%Y-%m-%d", &broken) > 0;
+    return told ? out : "?";
+}
+
 void report_concerns(const gate *g)
 {
+    char day[DAY_BYTES];
     const pep_record *first = NULL;
     size_t ending = gate_records_ending(g, &first, ENDING_DAYS * 86400ULL);
     if (policy_rule_count(gate_policy(g)) == 0)
@@ -228,8 +239,9 @@ void report_concerns(const gate *g)
     else if (gate_record_count(g) == 0)
         mosquitto_log_printf(MOSQ_LOG_WARNING, "pep: there are no records: nobody can speak on protected topics");
     if (ending > 0)
-        mosquitto_log_printf(MOSQ_LOG_WARNING, "pep: %zu records end within %d days or have ended, that of %s first",
-                             ending, ENDING_DAYS, first->id);
+        mosquitto_log_printf(MOSQ_LOG_WARNING,
+                             "pep: records that end within %d days or have ended: %zu, first %s on %s", ENDING_DAYS,
+                             ending, first->id, day_text(day, first->not_after_s));
 }
 
 void report_start(const gate *g, const plugin_options *options)

@@ -82,7 +82,7 @@ static void a_long_topic_is_cut(void)
 {
     char topic[603] = "t/";
     for (size_t n = 2; n < sizeof(topic) - 1; n += 2)
-        memcpy(topic + n, "ö", 2);
+        snprintf(topic + n, 3, "ö");
     begin();
     client *alice = stage_client(&s, "alice");
     client_subscribe(alice, NOTICES "alice", 0);
