@@ -405,7 +405,7 @@ gate_verdict gate_at_message(gate *g, const gate_message *m)
         redelivered = j.redelivered;
     }
     count_accepted(g, &verdict, redelivered);
-    g->delivery = (delivery_verdict){verdict.action != GATE_REFUSE, m->topic, m->payload, m->payload_n, verdict};
+    g->delivery = (delivery_verdict){verdict.action == GATE_PASS, m->topic, m->payload, m->payload_n, verdict};
     return verdict;
 }
 

@@ -269,7 +269,7 @@ static void check_passed(run *r, const message *now, unsigned door, bool kept, g
     bool stored = door == AT_DELIVERY;
     const rule *by_rule = rule_of(&now->m);
     pep_envelope e;
-    if (by_rule == NULL || v.reason != PEP_OK || (stored && now->m.payload_n == 0))
+    if (by_rule == NULL || v.reason != PEP_OK || (stored && (now->m.payload_n == 0 || by_rule->observe)))
         return;
     invariant(pep_parse(&e, now->m.payload, now->m.payload_n) == PEP_OK, "what passes is an envelope");
     invariant((v.action == GATE_CLEAR) == ((e.flags & PEP_FLAG_CLEAR) != 0), "a clear clears, and nothing else does");
