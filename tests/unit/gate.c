@@ -978,7 +978,13 @@ static void test_observed_deliveries(void)
     tear_down(&b);
 }
 
-/* More than the sets of the memory have room for: most are known again, and none is taken for another. */
+static void numbered_digest(uint8_t digest[PEP_REPLAY_DIGEST_BYTES], uint64_t number)
+{
+    memset(digest, 0, PEP_REPLAY_DIGEST_BYTES);
+    memcpy(digest, &number, sizeof number);
+}
+
+/* Within what there is room for most are known again, and none is taken for another; beyond, the newest always is. */
 static void test_verified_memory(void)
 {
     enum { MANY = 100000 };
@@ -986,20 +992,24 @@ static void test_verified_memory(void)
     verified *v = verified_new(memory_key);
     CU_ASSERT_PTR_NOT_NULL_FATAL(v);
     size_t known = 0;
+    uint8_t digest[PEP_REPLAY_DIGEST_BYTES];
     for (uint64_t i = 0; i < MANY; i++) {
-        uint8_t digest[PEP_REPLAY_DIGEST_BYTES] = {0};
-        memcpy(digest, &i, sizeof i);
+        numbered_digest(digest, i);
         CU_ASSERT_EQUAL(verified_find(v, digest), VERIFIED_UNKNOWN);
         verified_remember(v, digest, i % 2 == 0 ? VERIFIED_GOOD : VERIFIED_BAD);
     }
     for (uint64_t i = 0; i < MANY; i++) {
-        uint8_t digest[PEP_REPLAY_DIGEST_BYTES] = {0};
-        memcpy(digest, &i, sizeof i);
+        numbered_digest(digest, i);
         verified_state state = verified_find(v, digest);
         known += state != VERIFIED_UNKNOWN;
         CU_ASSERT_TRUE(state == VERIFIED_UNKNOWN || state == (i % 2 == 0 ? VERIFIED_GOOD : VERIFIED_BAD));
     }
     CU_ASSERT_TRUE(known > MANY * 9 / 10);
+    for (uint64_t i = MANY; i < 4 * MANY; i++) {
+        numbered_digest(digest, i);
+        verified_remember(v, digest, VERIFIED_GOOD);
+        CU_ASSERT_EQUAL(verified_find(v, digest), VERIFIED_GOOD);
+    }
     verified_free(v);
 }
 
