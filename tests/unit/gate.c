@@ -955,6 +955,21 @@ static void test_will_is_verified_once(void)
     tear_down(&b);
 }
 
+static void test_retained_is_verified_once(void)
+{
+    bench b;
+    set_up(&b);
+    envelope e = ordinary(&b, "s/dev-1/t", NOW, 0);
+    gate_message m = from_client("s/dev-1/t", &e);
+    m.retain = true;
+    CU_ASSERT_EQUAL(publish(&b, &m), PEP_OK);
+    gate_tick(b.gate);
+    m.stored = true;
+    CU_ASSERT_EQUAL(gate_at_delivery(b.gate, &m).action, GATE_PASS);
+    CU_ASSERT_EQUAL(verifications(&b), 1);
+    tear_down(&b);
+}
+
 /* What a rule only observes is not judged at deliveries: to verify forged ones each time would be a stranger's gift. */
 static void test_observed_deliveries(void)
 {
@@ -1331,6 +1346,7 @@ static const unit_test tests[] = {
     {"deliveries", test_deliveries},
     {"live deliveries", test_live_deliveries},
     {"a will is verified once", test_will_is_verified_once},
+    {"what is retained is verified once", test_retained_is_verified_once},
     {"observed deliveries", test_observed_deliveries},
     {"the memory of verifications", test_verified_memory},
     {"who has gone is not kicked", test_gone_is_not_kicked},
