@@ -113,6 +113,8 @@ static void test_networks(void)
         snprintf(address, sizeof address, "::ffff:10.9.0.%d", i + 1);
         CU_ASSERT_EQUAL(bad(1, "bad", "u", address), 1);
     }
+    CU_ASSERT_EQUAL(bad(100, "bad", "u", "192.0.2.1"), 21);
+    CU_ASSERT_EQUAL(bad(1, "bad", "u", "::ffff:192.0.2.1"), 0);
     budget_free(b);
 }
 
