@@ -126,6 +126,7 @@ static void what_was_planted_is_not_delivered(void)
     client *mallory = stage_client(&s, "mallory");
     for (size_t i = 0; i < sizeof(topics) / sizeof(topics[0]); i++)
         CU_ASSERT_EQUAL(client_publish(mallory, topics[i], "{}", 2, 0, true), REASON_SUCCESS);
+    CU_ASSERT_EQUAL(client_publish(mallory, FENCE_TOPIC, "there", 5, 1, false), REASON_SUCCESS); /* so they are */
     client_close(mallory);
     broker_end(&s.b);
     broker_write(&s.b, "mosquitto.conf", CONF_GUARDED "persistence true\npersistence_location @/\n");

@@ -1020,7 +1020,7 @@ static void test_verified_memory(void)
         CU_ASSERT_TRUE(state == VERIFIED_UNKNOWN || state == (i % 2 == 0 ? VERIFIED_GOOD : VERIFIED_BAD));
     }
     CU_ASSERT_TRUE(known > MANY * 9 / 10);
-    for (uint64_t i = MANY; i < 4 * MANY; i++) {
+    for (uint64_t i = MANY; i < 4ULL * MANY; i++) {
         numbered_digest(digest, i);
         verified_remember(v, digest, VERIFIED_GOOD);
         CU_ASSERT_EQUAL(verified_find(v, digest), VERIFIED_GOOD);
