@@ -294,7 +294,7 @@ pep_reason gate_judge(judgement *j)
     if (reason != PEP_OK)
         return reason;
     if (j->door == DOOR_STORED && j->message->payload_n == 0)
-        return PEP_OK; /* what a clear was turned into: no other empty payload got in */
+        return PEP_OK; /* what a clear was turned into; nothing tells it from an empty one that came before the rule */
     j->topic_n = strlen(j->message->topic);
     j->rule = policy_match(j->rules->policy, j->message->topic, j->topic_n);
     if (j->rule == NULL || is_passed_anyway(j))
