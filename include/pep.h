@@ -20,6 +20,7 @@
 #define PEP_H
 
 #include "pep/base.h"
+#include "pep/directory.h"
 #include "pep/envelope.h"
 #include "pep/keys.h"
 #include "pep/state.h"

@@ -12,12 +12,12 @@ set -euo pipefail
 
 run_packages=(
   gcc libc6-dev cmake ninja-build pkg-config
-  libsodium-dev libcbor-dev libconfig-dev libcjson-dev uthash-dev
+  libsodium-dev libcbor-dev libconfig-dev libcjson-dev uthash-dev libsqlite3-dev libpq-dev
   mosquitto mosquitto-clients mosquitto-dev libmosquitto-dev
 )
 ctest_packages=(
   "${run_packages[@]}"
-  libcunit1-dev
+  libcunit1-dev postgresql
 )
 bench_packages=(
   "${ctest_packages[@]}"

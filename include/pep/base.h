@@ -26,6 +26,7 @@ extern "C" {
 #define PEP_TOPIC_MAX        65535               /* MQTT 5.0, 1.5.4 */
 #define PEP_SEQ_MAX          9007199254740991ULL /* 2^53 - 1 */
 #define PEP_FACTS_MAX        512                 /* the encoded `record` map */
+#define PEP_SHA256_BYTES     32
 #define PEP_ERROR_BYTES      512
 
 /* Bytes that somebody else owns. */
@@ -69,6 +70,9 @@ typedef enum {
     PEP_REPLAYED = 20,             /* replayed: this seq was seen, or lies below what is remembered */
     PEP_BAD_SIGNATURE = 21,        /* bad-signature */
     PEP_RATE_LIMITED = 22,         /* rate-limited: not verified, after too many bad signatures from there */
+    PEP_REVOKED_SIGNER = 23,       /* revoked-signer: its key was revoked */
+    PEP_ROTATED_SIGNER = 24,       /* rotated-signer: its key was replaced by a newer one */
+    PEP_NO_ROOM = 25,              /* no-room: the gate has no room left to remember what it sent */
 
     /* what only someone who opens can say */
     PEP_CANNOT_OPEN = 40, /* cannot-open: not for this key, or altered; deliberately no more than that */
@@ -84,7 +88,28 @@ typedef enum {
     PEP_LOCKED = 67,           /* locked: another process has it */
     PEP_SEQ_AHEAD = 68,        /* seq-ahead: the clock was ahead once; the device needs a new signing key */
     PEP_NO_MEMORY = 69,        /* no-memory */
-    PEP_SEQ_MIXED = 70         /* seq-mixed: this key numbers by time, or counts; it cannot do both */
+    PEP_SEQ_MIXED = 70,        /* seq-mixed: this key numbers by time, or counts; it cannot do both */
+
+    /* the directory: what a gate answers to a command, and what a client finds wrong with what it was given */
+    PEP_BAD_COMMAND = 80,       /* bad-command: not a command, or one of its fields is missing or wrong */
+    PEP_NOT_AUTHORIZED = 81,    /* not-authorized: signed by nobody who may do that, or not signed at all */
+    PEP_WRONG_AUDIENCE = 82,    /* wrong-audience: a command for another gate */
+    PEP_REPEATED_COMMAND = 83,  /* repeated-command: this very command was carried out before */
+    PEP_UNKNOWN_ID = 84,        /* unknown-id: the directory has no such device */
+    PEP_ID_TAKEN = 85,          /* id-taken: the id is, or once was, another's */
+    PEP_KID_TAKEN = 86,         /* kid-taken: one of the keys is, or once was, another's */
+    PEP_WRONG_ID = 87,          /* wrong-id: a record, certificate or token of another device */
+    PEP_WRONG_VERSION = 88,     /* wrong-version: not the version that comes next */
+    PEP_VERSION_WENT_BACK = 89, /* version-went-back: older than what was seen before */
+    PEP_BROKEN_CHAIN = 90,      /* broken-chain: it does not follow what it says it follows */
+    PEP_UNPROVEN_KEY = 91,      /* unproven-key: a new key that neither the old one nor an authority signed */
+    PEP_NOT_CERTIFIED = 92,     /* not-certified: no valid certificate of a configured authority */
+    PEP_BAD_TOKEN = 93,         /* bad-token: no such token, not for this id, used or expired */
+    PEP_CLOSED = 94,            /* closed: only the operator adds devices here */
+    PEP_TRY_LATER = 95,         /* try-later: the store cannot be reached, or too much is waiting */
+    PEP_STORE_FAILED = 96,      /* store-failed: the store refused: full, read-only or damaged */
+    PEP_TOO_MANY = 97,          /* too-many: a limit of this directory is reached */
+    PEP_NEEDS_HISTORY = 98      /* needs-history: versions lie between that were not seen */
 } pep_reason;
 
 /* The stable name, such as "bad-signature"; "ok" for PEP_OK, "unknown" for a number that is none. Never NULL. */

@@ -129,10 +129,15 @@ PEP_API PEP_MUST_CHECK pep_reason pep_parse(pep_envelope *out, const uint8_t *by
 PEP_API PEP_MUST_CHECK pep_reason pep_verify(uint8_t *work, size_t work_n, const pep_envelope *envelope,
                                              const pep_record *sender);
 
+/* The same with a bare Ed25519 public key, whose kid the caller has compared with the envelope's. */
+PEP_API PEP_MUST_CHECK pep_reason pep_verify_key(uint8_t *work, size_t work_n, const pep_envelope *envelope,
+                                                 const uint8_t sign_public[PEP_SIGN_PUBLIC_BYTES]);
+
 /* Who opens, and what he asks for. Zero it, then set what is wanted. */
 typedef struct {
     const pep_device *me;       /* needed in direct mode */
-    const pep_keyring *senders; /* the records to believe */
+    const pep_keyring *senders; /* the records to believe; may be NULL */
+    struct pep_pins *pins;      /* asked where `senders` does not know a kid; may be NULL */
     const pep_epoch *epochs;    /* epoch keys that are known */
     size_t epoch_count;
     pep_view topic;         /* the topic it arrived on, prefix removed; p == NULL: not compared (files, not MQTT) */

@@ -17,6 +17,7 @@ extern "C" {
 #define PEP_AGREE_MAX          4    /* agreement keys in one record */
 #define PEP_RECORD_BYTES_MAX   1024 /* an encoded record */
 #define PEP_RECORD_DAYS        365  /* how long keygen's records are valid, unless told otherwise */
+#define PEP_PREVIOUS_MAX       2    /* former keys that a key file keeps for what is still on its way */
 
 /*
  * kid of an Ed25519 or X25519 public key (32 bytes): the first 16 bytes of its COSE Key Thumbprint (RFC 9679, SHA-256
@@ -27,6 +28,14 @@ PEP_API void pep_kid_agree(uint8_t kid[PEP_KID_BYTES], const uint8_t agree_publi
 
 /* ---- device: the secrets. Wipe with pep_device_wipe when done. ---- */
 
+/* An agreement key from before a rotation: opens what was sealed to it, until then. */
+typedef struct {
+    uint8_t sign_kid[PEP_KID_BYTES]; /* what `to` names in such messages */
+    uint8_t agree_kid[PEP_KID_BYTES];
+    uint8_t agree_secret[PEP_AGREE_SECRET_BYTES];
+    uint64_t until_s;
+} pep_previous_keys;
+
 typedef struct {
     char id[PEP_ID_MAX + 1];
     uint8_t sign_kid[PEP_KID_BYTES];
@@ -35,6 +44,8 @@ typedef struct {
     uint8_t agree_kid[PEP_KID_BYTES];
     uint8_t agree_public[PEP_AGREE_PUBLIC_BYTES];
     uint8_t agree_secret[PEP_AGREE_SECRET_BYTES];
+    pep_previous_keys previous[PEP_PREVIOUS_MAX]; /* the newest first */
+    size_t previous_count;
 } pep_device;
 
 /* Makes fresh keys for `id`. PEP_BAD_ARGUMENT where the id is none. */
@@ -52,6 +63,16 @@ PEP_API PEP_MUST_CHECK pep_reason pep_device_load(pep_device *out, pep_error *er
 
 /* Creates a key file, mode 0600, whole or not at all. PEP_EXISTS where something has that name; PEP_CANNOT_WRITE. */
 PEP_API PEP_MUST_CHECK pep_reason pep_device_save(pep_error *error, const char *path, const pep_device *device);
+
+/* The same in the place of the file that is there, in one step: whoever reads sees the old one or the new one. */
+PEP_API PEP_MUST_CHECK pep_reason pep_device_replace(pep_error *error, const char *path, const pep_device *device);
+
+/*
+ * Fresh keys for the same id: `out` keeps the keys of `before` among its previous ones until `until_s`, and drops those
+ * whose time was over at `now_s`. `keep_sign`: the signing key stays, and only the agreement key is new.
+ */
+PEP_API PEP_MUST_CHECK pep_reason pep_device_renew(pep_device *out, const pep_device *before, bool keep_sign,
+                                                   uint64_t now_s, uint64_t until_s);
 
 PEP_API void pep_device_wipe(pep_device *device);
 
@@ -72,6 +93,13 @@ typedef struct {
     uint8_t sign_public[PEP_SIGN_PUBLIC_BYTES];
     pep_agree_key agree[PEP_AGREE_MAX]; /* the first is the one to encrypt to */
     size_t agree_count;                 /* 1 to PEP_AGREE_MAX */
+    bool has_previous;                  /* every version but the first */
+    uint8_t previous[PEP_SHA256_BYTES]; /* SHA-256 of the statement before this one */
+
+    /* Set by who keeps records, and not part of one: a key that was replaced or revoked, and the highest seq that it
+     * may have signed. pep_open refuses what lies above, as PEP_ROTATED_SIGNER or PEP_REVOKED_SIGNER. */
+    pep_reason ended; /* PEP_OK: it is current */
+    uint64_t cutoff;
 } pep_record;
 
 /*
