@@ -259,7 +259,7 @@ static bool is_blind(const policy *p)
         [POLICY_BIND_USERNAME] = "this is no admin's client: connect with -u and the name of one",
         [POLICY_BIND_CLIENTID] = "this is no admin's client: connect with -i and the name of one",
     };
-    if (!is_enforced(p, &args.filters) || policy_is_admin(p, bound_name(p)))
+    if (!is_enforced(p, &args.filters) || policy_is_admin(p, bound_name(p), NULL))
         return false;
     warn("only what is on observed topics can be seen; on enforced ones the gate shows what it refuses to admins "
          "alone, and %s",
@@ -285,7 +285,7 @@ static int check_admin(const audit *a, const char *records)
     const policy *p = gate_policy(a->gate);
     const char *id = a->sealer.device.id;
     const char *name = bound_name(p);
-    if (!policy_is_admin(p, id))
+    if (!policy_is_admin(p, id, NULL))
         return wrong_usage("--key %s: %s is none of the policy's admins, and the gate takes clears from those alone",
                            args.key, id);
     if (policy_bind_of(p) != POLICY_BIND_NONE && !policy_is_relay(p, name) && (name == NULL || strcmp(name, id) != 0))

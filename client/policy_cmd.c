@@ -41,17 +41,14 @@ static const option check_options[] = {
     {0},
 };
 
-static void warn_enroll(const policy *p)
+/* A group that nobody defines is a mistake, unless it is one of the authority's. */
+static void warn_groups(const policy *p)
 {
-    static const char *const names[] = {[POLICY_ENROLL_CLOSED] = "closed",
-                                        [POLICY_ENROLL_AUTHORITY] = "authority",
-                                        [POLICY_ENROLL_TOKEN] = "token",
-                                        [POLICY_ENROLL_OPEN] = "open"};
-    policy_enroll enroll = policy_enroll_of(p);
-    if (enroll != POLICY_ENROLL_CLOSED)
-        warn("%s: enroll = \"%s\": the gate of version %s takes records from a folder only, and starts with \"closed\" "
-             "alone",
-             args.file, names[enroll], PEP_VERSION);
+    const char *first = NULL;
+    size_t count = policy_undefined_groups(p, &first);
+    if (count > 0)
+        warn("%s: @%s%s is defined nowhere here: only devices whose certificate names it are in it", args.file, first,
+             count > 1 ? " (and others)" : "");
 }
 
 static int report_check(size_t rules, size_t observed)
@@ -78,7 +75,7 @@ static int run_check(void)
     size_t observed = 0;
     for (size_t i = 0; i < policy_rule_count(p); i++)
         observed += policy_rule_at(p, i)->mode == POLICY_OBSERVE;
-    warn_enroll(p);
+    warn_groups(p);
     code = report_check(policy_rule_count(p), observed);
     policy_free(p);
     return code;
@@ -210,7 +207,7 @@ static int explain(const policy *p)
     const policy_rule *rule = reserved ? NULL : policy_match(p, args.topic, n);
     bool may = !reserved;
     if (rule != NULL && args.signer != NULL)
-        may = policy_may_sign(rule, args.topic, n, args.signer);
+        may = policy_may_sign(rule, args.topic, n, args.signer, NULL);
     int code = args.json ? report_json(rule, may) : report_text(rule, may);
     return code == DONE && args.signer != NULL && !may ? REFUSED : code;
 }

@@ -14,11 +14,15 @@ struct policy {
     policy_bind bind;
     uint64_t max_skew_us;
     policy_budget budget;
+    policy_directory directory;
+    uint32_t max_records; /* 0: not given */
     uint8_t (*authorities)[POLICY_AUTHORITY_KEY_BYTES];
     size_t authority_n;
     names relays;
     groups groups;
     policy_signers admins;
+    size_t undefined_group_n; /* places that name a group which only certificates can fill */
+    const char *undefined_group;
     policy_rule *rules;
     size_t rule_n;
     uint32_t largest_size;

@@ -13,6 +13,7 @@
 _Static_assert(sizeof(policy_enroll) == sizeof(unsigned), "policy_enroll");
 _Static_assert(sizeof(policy_bind) == sizeof(unsigned), "policy_bind");
 _Static_assert(sizeof(policy_over) == sizeof(unsigned), "policy_over");
+_Static_assert(sizeof(policy_directory) == sizeof(unsigned), "policy_directory");
 
 static bool add_authority(const reader *r, policy *p, const config_setting_t *at, const char *text)
 {
@@ -72,13 +73,29 @@ static bool read_budget(const reader *r, void *object, const config_setting_t *s
     return reader_keys(r, &p->budget, setting, budget_keys);
 }
 
+static bool read_max_records(const reader *r, void *object, const config_setting_t *setting, const reader_key *key)
+{
+    static const reader_key count = {"max_records", "100000", reader_count, offsetof(policy, max_records),
+                                     "10000000",    false};
+    policy *p = object;
+    (void)key;
+    if (!reader_count(r, p, setting, &count))
+        return false;
+    return p->max_records > 0 || reader_fail(r, setting,
+                                             "max_records is 0, so nobody could be known; write it like "
+                                             "max_records = 100000");
+}
+
 static const char *const enrolments[] = {"closed", "authority", "token", "open", NULL};
 static const char *const bindings[] = {"none", "username", "clientid", NULL};
+static const char *const directories[] = {"retained", "on-request", NULL};
 
 /* In the order in which they are read: admins and topics need the groups. */
 static const reader_key policy_keys[] = {
     {"enroll", "\"closed\"", reader_choice, offsetof(policy, enroll), enrolments, false},
     {"authority", "[ \"...\" ], with Ed25519 public keys in base64url", read_authority, 0, NULL, false},
+    {"directory", "\"retained\"", reader_choice, offsetof(policy, directory), directories, false},
+    {"max_records", "100000", read_max_records, 0, NULL, false},
     {"bind", "\"username\"", reader_choice, offsetof(policy, bind), bindings, false},
     {"relays", "[ \"bridge-b\" ]", signers_read_names, offsetof(policy, relays), NULL, false},
     {"groups", "{ ops = [ \"console\", \"scada-1\" ]; }", signers_read_groups, offsetof(policy, groups), NULL, false},
@@ -98,6 +115,10 @@ static bool read_root(const reader *r, const config_setting_t *root)
         return reader_fail(r, config_setting_get_member(root, "enroll"),
                            "enroll is \"authority\", but there is none; add authority = [ \"...\" ], with its Ed25519 "
                            "public key in base64url");
+    if (p->enroll == POLICY_ENROLL_OPEN && p->max_records == 0)
+        return reader_fail(r, config_setting_get_member(root, "enroll"),
+                           "enroll is \"open\", so anybody can fill the disk; say how many records there may be: "
+                           "max_records = 1000");
     return true;
 }
 
@@ -208,9 +229,30 @@ bool policy_is_relay(const policy *p, const char *name)
     return name != NULL && names_hold(&p->relays, name);
 }
 
-bool policy_is_admin(const policy *p, const char *id)
+bool policy_is_admin(const policy *p, const char *id, policy_groups certified)
 {
-    return id != NULL && signers_name(&p->admins, id);
+    return id != NULL && signers_name(&p->admins, id, certified);
+}
+
+const char *policy_admin_at(const policy *p, size_t i)
+{
+    return signers_entry(&p->admins, i);
+}
+
+size_t policy_undefined_groups(const policy *p, const char **first)
+{
+    *first = p->undefined_group;
+    return p->undefined_group_n;
+}
+
+policy_directory policy_directory_of(const policy *p)
+{
+    return p->directory;
+}
+
+uint32_t policy_max_records(const policy *p)
+{
+    return p->max_records == 0 ? POLICY_DEFAULT_MAX_RECORDS : p->max_records;
 }
 
 size_t policy_rule_count(const policy *p)
@@ -248,10 +290,10 @@ static bool level_is(const char *topic, size_t topic_n, unsigned level, const ch
     return strlen(id) == n && memcmp(topic, id, n) == 0;
 }
 
-bool policy_may_sign(const policy_rule *rule, const char *topic, size_t topic_n, const char *id)
+bool policy_may_sign(const policy_rule *rule, const char *topic, size_t topic_n, const char *id, policy_groups certified)
 {
     const policy_signers *signers = rule->signers;
-    if (signers->anyone || signers_name(signers, id))
+    if (signers->anyone || signers_name(signers, id, certified))
         return true;
     for (size_t i = 0; i < signers->level_n; i++)
         if (level_is(topic, topic_n, signers->levels[i], id))
@@ -270,6 +312,6 @@ bool policy_reserved(const char *topic)
     static const char *const roots[] = {"$PEP", "$share", "$SYS/broker/pep", "$CONTROL/pep"};
     for (size_t i = 0; topic[0] == '$' && i < sizeof(roots) / sizeof(roots[0]); i++)
         if (policy_is_below(topic, roots[i]))
-            return true;
+            return strcmp(topic, POLICY_CONTROL_TOPIC) != 0;
     return false;
 }

@@ -21,6 +21,7 @@ typedef enum { POLICY_BIND_NONE, POLICY_BIND_USERNAME, POLICY_BIND_CLIENTID } po
 typedef enum { POLICY_ENFORCE, POLICY_OBSERVE } policy_mode;
 typedef enum { POLICY_ENCRYPTED, POLICY_SIGNED } policy_payload;
 typedef enum { POLICY_OVER_KICK, POLICY_OVER_REFUSE } policy_over;
+typedef enum { POLICY_RETAINED, POLICY_ON_REQUEST } policy_directory;
 
 #define POLICY_AUTHORITY_KEY_BYTES 32
 #define POLICY_LEVELS_MAX          200                      /* levels of a filter: Mosquitto's own limit */
@@ -30,6 +31,7 @@ typedef enum { POLICY_OVER_KICK, POLICY_OVER_REFUSE } policy_over;
 #define POLICY_DEFAULT_MAX_SKEW_US 60000000ULL
 #define POLICY_DEFAULT_RATE        20
 #define POLICY_DEFAULT_MEMORY_US   300000000ULL
+#define POLICY_DEFAULT_MAX_RECORDS 1000000
 
 typedef struct policy policy;
 
@@ -73,10 +75,27 @@ uint64_t policy_max_skew_us(const policy *p);
 const policy_budget *policy_budget_of(const policy *p);
 size_t policy_authority_count(const policy *p);
 const uint8_t *policy_authority_at(const policy *p, size_t i); /* POLICY_AUTHORITY_KEY_BYTES */
+policy_directory policy_directory_of(const policy *p);
+uint32_t policy_max_records(const policy *p);
+
+/* Groups of a certificate: names, each ending with NUL, and one more NUL behind the last. NULL: none. */
+typedef const char *policy_groups;
 
 /* True where `name` (NUL-terminated; NULL is nobody) stands in `relays`, or in `admins` directly or through a group. */
 bool policy_is_relay(const policy *p, const char *name);
-bool policy_is_admin(const policy *p, const char *id);
+bool policy_is_admin(const policy *p, const char *id, policy_groups certified);
+
+/*
+ * Entry number `i` of all that makes an admin: an id, also those in the named groups, or "@group", which is for the
+ * groups of certificates. NULL: there are not so many. Valid as long as the policy.
+ */
+const char *policy_admin_at(const policy *p, size_t i);
+
+/*
+ * Groups that signers or admins name and the file does not define: with an `authority`, certificates may. Returns how
+ * many places name one; *first is one of these.
+ */
+size_t policy_undefined_groups(const policy *p, const char **first);
 
 /* The rules, in the order of the file. */
 size_t policy_rule_count(const policy *p);
@@ -94,8 +113,10 @@ const policy_rule *policy_match(const policy *p, const char *topic, size_t topic
 
 /*
  * Topics that no sender may write, whatever the rules say, and all below them: $PEP, $CONTROL/pep and $SYS/broker/pep
- * are the plugin's; what a bridge writes to $share/NAME/TOPIC lands in TOPIC's retained message.
+ * are the plugin's; what a bridge writes to $share/NAME/TOPIC lands in TOPIC's retained message. One is excepted:
+ * POLICY_CONTROL_TOPIC, where the directory takes commands.
  */
+#define POLICY_CONTROL_TOPIC "$CONTROL/pep/v1"
 bool policy_reserved(const char *topic);
 
 /* True where the topic is `root`, or lies below it. */
@@ -109,8 +130,8 @@ bool policy_signer_text(char *out, size_t cap, const policy_rule *rule, size_t i
 
 /*
  * True where the rule lets the device `id` speak on `topic` (which the rule matches, prefix included): named, in a
- * named group, `*`, or equal to the level at the wildcard that a `%N` names.
+ * named group, by its certificate too, `*`, or equal to the level at the wildcard that a `%N` names.
  */
-bool policy_may_sign(const policy_rule *rule, const char *topic, size_t topic_n, const char *id);
+bool policy_may_sign(const policy_rule *rule, const char *topic, size_t topic_n, const char *id, policy_groups certified);
 
 #endif

@@ -1,5 +1,6 @@
 #include "policy/signers.h"
 
+#include "policy/model.h"
 #include "policy/text.h"
 
 #include <stdio.h>
@@ -74,6 +75,18 @@ bool signers_read_names(const reader *r, void *object, const config_setting_t *s
     return read_names(r, (names *)(void *)((char *)object + key->offset), setting, key);
 }
 
+/* The name, with an '@' in front of what is returned. */
+static const char *group_name(const reader *r, const char *name)
+{
+    size_t n = strlen(name);
+    char *made = arena_take(r->memory, n + 2);
+    if (made == NULL)
+        return NULL;
+    made[0] = '@';
+    memcpy(made + 1, name, n + 1);
+    return made + 1;
+}
+
 bool signers_read_groups(const reader *r, void *object, const config_setting_t *setting, const reader_key *group_key)
 {
     groups *out = (groups *)(void *)((char *)object + group_key->offset);
@@ -88,7 +101,7 @@ bool signers_read_groups(const reader *r, void *object, const config_setting_t *
         const char *name = config_setting_name(list);
         const reader_key member_key = {.name = name, .example = "[ \"console\", \"scada-1\" ]"};
         group *made = &out->at[out->n++];
-        made->name = arena_text(r->memory, name, strlen(name));
+        made->name = group_name(r, name);
         if (made->name == NULL)
             return reader_no_memory(r, list);
         if (!read_names(r, &made->members, list, &member_key))
@@ -99,17 +112,31 @@ bool signers_read_groups(const reader *r, void *object, const config_setting_t *
     return true;
 }
 
+/* A group that the file does not define: certificates may put devices into it. */
+static const group *undefined_group(const reader *r, const char *name)
+{
+    group *made = arena_take(r->memory, sizeof *made);
+    if (made == NULL)
+        return NULL;
+    *made = (group){.name = group_name(r, name)};
+    r->policy->undefined_group_n++;
+    r->policy->undefined_group = made->name;
+    return made->name == NULL ? NULL : made;
+}
+
 static bool add_group(const reader *r, policy_signers *out, const config_setting_t *at, const char *entry,
                       const groups *known)
 {
     const char *name = entry + 1;
     const group *found = known->n == 0 ? NULL : bsearch(&name, known->at, known->n, sizeof(*known->at), compare);
-    if (found == NULL)
+    for (size_t i = 0; i < out->group_n; i++)
+        if (strcmp(out->groups[i]->name, name) == 0)
+            return twice(r, at, entry);
+    if (found == NULL && (r->policy->authority_n == 0 || !text_is_id(name)))
         return reader_fail(r, at, "there is no group %.64s; define it: groups = { %.64s = [ \"console\" ]; };", entry,
                            name);
-    for (size_t i = 0; i < out->group_n; i++)
-        if (out->groups[i] == found)
-            return twice(r, at, entry);
+    if (found == NULL && (found = undefined_group(r, name)) == NULL)
+        return reader_no_memory(r, at);
     out->groups[out->group_n++] = found;
     return true;
 }
@@ -176,14 +203,38 @@ bool signers_read(const reader *r, policy_signers *out, const config_setting_t *
     return same == NULL || twice(r, setting, same);
 }
 
-bool signers_name(const policy_signers *signers, const char *id)
+static bool is_among(policy_groups certified, const char *group_name)
+{
+    for (const char *p = certified; p != NULL && *p != '\0'; p += strlen(p) + 1)
+        if (strcmp(p, group_name) == 0)
+            return true;
+    return false;
+}
+
+bool signers_name(const policy_signers *signers, const char *id, policy_groups certified)
 {
     if (names_hold(&signers->ids, id))
         return true;
     for (size_t i = 0; i < signers->group_n; i++)
-        if (names_hold(&signers->groups[i]->members, id))
+        if (names_hold(&signers->groups[i]->members, id) || is_among(certified, signers->groups[i]->name))
             return true;
     return false;
+}
+
+const char *signers_entry(const policy_signers *signers, size_t i)
+{
+    if (i < signers->ids.n)
+        return signers->ids.at[i];
+    i -= signers->ids.n;
+    for (size_t g = 0; g < signers->group_n; g++) {
+        const names *members = &signers->groups[g]->members;
+        if (i < members->n)
+            return members->at[i];
+        if (i == members->n)
+            return signers->groups[g]->name - 1; /* the '@' */
+        i -= members->n + 1;
+    }
+    return NULL;
 }
 
 /* Which wildcard of the filter stands at this level, from 1. */

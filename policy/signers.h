@@ -11,7 +11,7 @@ typedef struct {
 } names;
 
 typedef struct {
-    const char *name; /* first member: sorted and searched by it */
+    const char *name; /* first member: sorted and searched by it; behind an '@' in memory */
     names members;
 } group;
 
@@ -31,8 +31,12 @@ typedef struct policy_signers {
 
 bool names_hold(const names *set, const char *name);
 
-/* True where one of the ids or groups is `id`: what can be said without a topic. */
-bool signers_name(const policy_signers *signers, const char *id);
+/* True where one of the ids or groups is `id`, or one of the groups is in `certified`: what can be said without a
+ * topic. */
+bool signers_name(const policy_signers *signers, const char *id, policy_groups certified);
+
+/* Entry number `i`: an id, one of a group, or the group's own name with its @ in front; NULL: there are not so many. */
+const char *signers_entry(const policy_signers *signers, size_t i);
 
 /* A list of ids; sets a `names`. */
 bool signers_read_names(const reader *r, void *object, const config_setting_t *setting, const reader_key *key);

@@ -68,10 +68,10 @@ static void check_signers(const policy_rule *rule, const char *topic)
     for (size_t i = 0; policy_signer_text(text, sizeof text, rule, i); i++) {
         invariant(text[0] != '\0', "a signer has a name");
         bool is_id = text[0] != '*' && text[0] != '@' && text[0] != '%';
-        invariant(!is_id || policy_may_sign(rule, topic, strlen(topic), text), "whom a rule names may sign");
-        invariant(text[0] != '*' || policy_may_sign(rule, topic, strlen(topic), "anybody"),
+        invariant(!is_id || policy_may_sign(rule, topic, strlen(topic), text, NULL), "whom a rule names may sign");
+        invariant(text[0] != '*' || policy_may_sign(rule, topic, strlen(topic), "anybody", NULL),
                   "and where it says so, all");
-        (void)policy_may_sign(rule, topic, strlen(topic), "sensor-1");
+        (void)policy_may_sign(rule, topic, strlen(topic), "sensor-1", NULL);
     }
 }
 
@@ -110,7 +110,7 @@ static void check_policy(const policy *p)
     policy_error error;
     check_rules(p);
     (void)policy_match(p, "$SYS/broker/uptime", 18);
-    (void)policy_is_admin(p, "console");
+    (void)policy_is_admin(p, "console", NULL);
     (void)policy_is_relay(p, "bridge-b");
     for (size_t i = 0; i < policy_authority_count(p); i++)
         invariant(policy_authority_at(p, i) != NULL, "an authority has a key");

@@ -164,7 +164,7 @@ static bool may_sign(const policy *p, const char *topic, const char *id)
 {
     const policy_rule *rule = match(p, topic);
     CU_ASSERT_PTR_NOT_NULL_FATAL(rule);
-    return policy_may_sign(rule, topic, strlen(topic), id);
+    return policy_may_sign(rule, topic, strlen(topic), id, NULL);
 }
 
 /* ---- keys ---- */
@@ -180,11 +180,11 @@ static void sample_means_what_it_says(void)
     CU_ASSERT_TRUE(policy_is_relay(p, "bridge-b"));
     CU_ASSERT_FALSE(policy_is_relay(p, "bridge"));
     CU_ASSERT_FALSE(policy_is_relay(p, NULL));
-    CU_ASSERT_TRUE(policy_is_admin(p, "console"));
-    CU_ASSERT_TRUE(policy_is_admin(p, "scada-1"));
-    CU_ASSERT_FALSE(policy_is_admin(p, "@ops"));
-    CU_ASSERT_FALSE(policy_is_admin(p, "ops"));
-    CU_ASSERT_FALSE(policy_is_admin(p, NULL));
+    CU_ASSERT_TRUE(policy_is_admin(p, "console", NULL));
+    CU_ASSERT_TRUE(policy_is_admin(p, "scada-1", NULL));
+    CU_ASSERT_FALSE(policy_is_admin(p, "@ops", NULL));
+    CU_ASSERT_FALSE(policy_is_admin(p, "ops", NULL));
+    CU_ASSERT_FALSE(policy_is_admin(p, NULL, NULL));
     CU_ASSERT_EQUAL(policy_max_skew_us(p), 60000000);
     CU_ASSERT_EQUAL(policy_budget_of(p)->rate, 7);
     CU_ASSERT_EQUAL(policy_budget_of(p)->memory_us, 3600000000);
@@ -220,7 +220,7 @@ static void defaults(void)
     CU_ASSERT_EQUAL(policy_budget_of(p)->memory_us, 300000000);
     CU_ASSERT_EQUAL(policy_budget_of(p)->over, POLICY_OVER_KICK);
     CU_ASSERT_FALSE(policy_is_relay(p, "x"));
-    CU_ASSERT_FALSE(policy_is_admin(p, "x"));
+    CU_ASSERT_FALSE(policy_is_admin(p, "x", NULL));
     const policy_rule *rule = policy_rule_at(p, 0);
     CU_ASSERT_EQUAL(rule->line, 1);
     CU_ASSERT_EQUAL(rule->mode, POLICY_ENFORCE);
@@ -256,7 +256,8 @@ static void every_word(void)
     } bindings[] = {{"none", POLICY_BIND_NONE}, {"username", POLICY_BIND_USERNAME}, {"clientid", POLICY_BIND_CLIENTID}};
     char text[512];
     for (size_t i = 0; i < COUNT(enrolments); i++) {
-        snprintf(text, sizeof(text), "enroll = \"%s\"; authority = [ \"" KEY_A "\", \"" KEY_B "\" ]; topics = ();",
+        snprintf(text, sizeof(text),
+                 "enroll = \"%s\"; max_records = 7; authority = [ \"" KEY_A "\", \"" KEY_B "\" ]; topics = ();",
                  enrolments[i].word);
         policy *p = load(text);
         CU_ASSERT_EQUAL(policy_enroll_of(p), enrolments[i].value);
@@ -412,9 +413,9 @@ static void faults_of_the_top_level(void)
     static const fault faults[] = {
         {"", "1: topics is missing; add topics = " TOPICS_EXAMPLE},
         {"# nothing\n\n", "1: topics is missing; add topics = " TOPICS_EXAMPLE},
-        {"\n\nenrol = \"open\";\ntopics = ();",
-         "3: unknown key enrol; known here are enroll, authority, bind, relays, groups, admins, max_skew, "
-         "budget, topics"},
+        {"\n\nenrol = \"open\";\ntopics = ();", "3: unknown key enrol; known here are enroll, authority, directory, "
+                                                "max_records, bind, relays, groups, admins, max_skew, "
+                                                "budget, topics"},
         {"topics = { };", "1: topics is not a list of groups; write it like topics = " TOPICS_EXAMPLE},
         {"topics = [ ];", "1: topics is not a list of groups; write it like topics = " TOPICS_EXAMPLE},
         {"topics = \"a\";", "1: topics is not a list of groups; write it like topics = " TOPICS_EXAMPLE},
@@ -1270,7 +1271,8 @@ static void a_hundred_thousand_rules(void)
         snprintf(id, sizeof(id), "dev%d", i);
         const policy_rule *rule = match(p, topic);
         wrong += rule != policy_rule_at(p, (size_t)i + 1) || rule->line != i + 3;
-        wrong += !policy_may_sign(rule, topic, strlen(topic), id) || policy_may_sign(rule, topic, strlen(topic), "dev");
+        wrong += !policy_may_sign(rule, topic, strlen(topic), id, NULL) ||
+                 policy_may_sign(rule, topic, strlen(topic), "dev", NULL);
         snprintf(topic, sizeof(topic), "plant/dev%d/other", i);
         wrong += match(p, topic) != policy_rule_at(p, i % 2 == 0 ? 0 : (size_t)i + 1);
     }
@@ -1297,9 +1299,9 @@ static void ids_and_groups(void)
     CU_ASSERT_TRUE(may_sign(p, "any/x", "whoever"));
     static const char *const admins[] = {"a1", "a2", "g1", "g2"};
     for (size_t i = 0; i < COUNT(admins); i++)
-        CU_ASSERT_TRUE(policy_is_admin(p, admins[i]));
-    CU_ASSERT_FALSE(policy_is_admin(p, "a"));
-    CU_ASSERT_FALSE(policy_is_admin(p, "r1"));
+        CU_ASSERT_TRUE(policy_is_admin(p, admins[i], NULL));
+    CU_ASSERT_FALSE(policy_is_admin(p, "a", NULL));
+    CU_ASSERT_FALSE(policy_is_admin(p, "r1", NULL));
     CU_ASSERT_TRUE(policy_is_relay(p, "r1"));
     CU_ASSERT_TRUE(policy_is_relay(p, "r2"));
     CU_ASSERT_TRUE(policy_is_relay(p, "A.Z_a:z@0-9"));
@@ -1340,9 +1342,9 @@ static void wildcard_signers(void)
     CU_ASSERT_FALSE(may_sign(p, "/a", ""));
     /* a topic that the rule does not match names nobody, and is not read beyond its end */
     const policy_rule *rule = match(p, "a/x/b");
-    CU_ASSERT_FALSE(policy_may_sign(rule, "a/x/b", 3, "b"));
-    CU_ASSERT_FALSE(policy_may_sign(rule, "a/x/bc", 5, "bc"));
-    CU_ASSERT_TRUE(policy_may_sign(rule, "a/x/bc", 5, "b"));
+    CU_ASSERT_FALSE(policy_may_sign(rule, "a/x/b", 3, "b", NULL));
+    CU_ASSERT_FALSE(policy_may_sign(rule, "a/x/bc", 5, "bc", NULL));
+    CU_ASSERT_TRUE(policy_may_sign(rule, "a/x/bc", 5, "b", NULL));
     policy_free(p);
 }
 
@@ -1364,17 +1366,83 @@ static void signers_as_text(void)
 
 static void reserved_topics(void)
 {
-    static const char *const reserved[] = {
-        "$PEP", "$PEP/keys/a", "$share/g/t", "$share", "$SYS/broker/pep/refused/x", "$CONTROL/pep", "$CONTROL/pep/v1"};
-    static const char *const others[] = {"PEP",    "$PEPPER",  "$SYS/broker",      "$SYS/broker/peppers",
-                                         "a/$PEP", "$SHARE/g", "$CONTROL/peppers", "$CONTROL/dynamic-security/v1"};
+    static const char *const reserved[] = {"$PEP",
+                                           "$PEP/keys/a",
+                                           "$share/g/t",
+                                           "$share",
+                                           "$SYS/broker/pep/refused/x",
+                                           "$CONTROL/pep",
+                                           "$CONTROL/pep/v1/response",
+                                           "$CONTROL/pep/v2"};
+    static const char *const others[] = {"PEP",
+                                         "$PEPPER",
+                                         "$SYS/broker",
+                                         "$SYS/broker/peppers",
+                                         "a/$PEP",
+                                         "$SHARE/g",
+                                         "$CONTROL/peppers",
+                                         "$CONTROL/dynamic-security/v1",
+                                         POLICY_CONTROL_TOPIC};
     for (size_t i = 0; i < sizeof(reserved) / sizeof(reserved[0]); i++)
         CU_ASSERT_TRUE(policy_reserved(reserved[i]));
     for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
         CU_ASSERT_FALSE(policy_reserved(others[i]));
 }
 
+static void directory_keys(void)
+{
+    policy *p = load("topics = ();");
+    CU_ASSERT_EQUAL(policy_directory_of(p), POLICY_RETAINED);
+    CU_ASSERT_EQUAL(policy_max_records(p), POLICY_DEFAULT_MAX_RECORDS);
+    policy_free(p);
+    p = load("directory = \"on-request\"; max_records = 12; topics = ();");
+    CU_ASSERT_EQUAL(policy_directory_of(p), POLICY_ON_REQUEST);
+    CU_ASSERT_EQUAL(policy_max_records(p), 12);
+    policy_free(p);
+    p = load("enroll = \"open\"; max_records = 1; topics = ();");
+    CU_ASSERT_EQUAL(policy_enroll_of(p), POLICY_ENROLL_OPEN);
+    policy_free(p);
+    refuse("max_records = 0; topics = ();", "1: max_records is 0, so nobody could be known; write it like "
+                                            "max_records = 100000");
+    refuse("max_records = 10000001; topics = ();", "1: max_records is out of range; it can be 0 to 10000000");
+    refuse("enroll = \"open\"; topics = ();", "1: enroll is \"open\", so anybody can fill the disk; say how many "
+                                              "records there may be: max_records = 1000");
+}
+
+/* Names as certificates have them: each with its NUL, and one more. */
+static void groups_of_certificates(void)
+{
+    policy *p = load("authority = [ \"" KEY_A "\" ]; groups = { ops = [ \"o1\" ]; };\n"
+                     "admins = [ \"a1\", \"@ops\", \"@chiefs\" ];\n"
+                     "topics = ( { filter = \"t\"; signers = [ \"@fleet\", \"@ops\" ]; } );");
+    const policy_rule *rule = policy_rule_at(p, 0);
+    CU_ASSERT_TRUE(policy_may_sign(rule, "t", 1, "o1", NULL));
+    CU_ASSERT_TRUE(policy_may_sign(rule, "t", 1, "x", "ops\0"));
+    CU_ASSERT_TRUE(policy_may_sign(rule, "t", 1, "x", "a\0fleet\0"));
+    CU_ASSERT_FALSE(policy_may_sign(rule, "t", 1, "x", NULL));
+    CU_ASSERT_FALSE(policy_may_sign(rule, "t", 1, "x", ""));
+    CU_ASSERT_FALSE(policy_may_sign(rule, "t", 1, "x", "chiefs\0flee\0fleets\0"));
+    CU_ASSERT_FALSE(policy_may_sign(rule, "t", 1, "fleet", NULL));
+    CU_ASSERT_TRUE(policy_is_admin(p, "x", "chiefs\0"));
+    CU_ASSERT_FALSE(policy_is_admin(p, "x", "fleet\0"));
+    CU_ASSERT_FALSE(policy_is_admin(p, "chiefs", NULL));
+    static const char *const entries[] = {"a1", "o1", "@ops", "@chiefs"};
+    for (size_t i = 0; i < COUNT(entries); i++)
+        CU_ASSERT_STRING_EQUAL(policy_admin_at(p, i), entries[i]);
+    CU_ASSERT_PTR_NULL(policy_admin_at(p, COUNT(entries)));
+    const char *first = NULL;
+    CU_ASSERT_EQUAL(policy_undefined_groups(p, &first), 2);
+    CU_ASSERT_STRING_EQUAL(first, "fleet");
+    policy_free(p);
+    refuse("authority = [ \"" KEY_A "\" ]; admins = [ \"@x\", \"@x\" ]; topics = ();",
+           "1: \"@x\" stands here twice; keep one");
+    refuse("authority = [ \"" KEY_A "\" ]; admins = [ \"@\" ]; topics = ();",
+           "1: there is no group @; define it: groups = {  = [ \"console\" ]; };");
+}
+
 static const unit_test tests[] = {
+    {"the keys of the directory", directory_keys},
+    {"groups of certificates", groups_of_certificates},
     {"the sample policy means what it says", sample_means_what_it_says},
     {"defaults", defaults},
     {"every word of enroll, bind and the rules", every_word},
