@@ -15,6 +15,7 @@ declare -A may_include=(
   [gate]="directory policy envelope include"
   [plugin]="directory gate policy include"
   [client]="directory store gate policy envelope include"
+  [ctrl]=""
   [tests]="*"
   [bench]="*"
 )

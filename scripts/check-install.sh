@@ -29,6 +29,9 @@ while read -r path; do
 done < <(paths_in "$etc/conf.d/10-pep.conf")
 [ "$(paths_in "$etc/conf.d/10-pep.conf" | wc -l)" -eq 5 ] || fail "10-pep.conf does not name five paths"
 "$prefix/bin/pep" --help >/dev/null || fail "the installed pep does not run"
+# mosquitto_ctrl's module finds the pep beside it.
+LD_LIBRARY_PATH=$prefix/$libdir mosquitto_ctrl pep --version >"$work/said" 2>"$work/log" || fail "$(cat "$work/log")"
+[ "$(cat "$work/said")" = "$("$prefix/bin/pep" --version)" ] || fail "mosquitto_ctrl pep is not the installed pep"
 "$prefix/bin/pep" policy check "$etc/pep/policy.conf" >/dev/null || fail "the installed policy.conf is not valid"
 for page in man1/pep.1 man5/pep-policy.conf.5; do
   [ -e "$prefix/share/man/$page" ] || fail "share/man/$page was not installed"

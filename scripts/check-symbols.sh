@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# What the two shared libraries of a build export: the plugin its three entry points, libpep only pep_*. Mosquitto 2.0
-# loads plugins into the global scope, where any other name could meet one of the broker's.
+# What the shared libraries of a build export: the plugin its three entry points, mosquitto_ctrl's module its one,
+# libpep only pep_*. Mosquitto 2.0 loads plugins and modules into the global scope, where any other name could meet one
+# of the host's.
 #
 #   scripts/check-symbols.sh [BUILD_FOLDER]      build/release, unless told otherwise
 set -euo pipefail
@@ -15,9 +16,15 @@ complain() {
   status=1
 }
 
-plugin=$(exported mosquitto_pep.so)
-wanted=$(printf 'mosquitto_plugin_%s\n' cleanup init version)
-[ "$plugin" = "$wanted" ] || complain mosquitto_pep.so "exports: ${plugin//$'\n'/ }; should be: ${wanted//$'\n'/ }"
+# exports FILE NAME...: these and no others, sorted.
+exports() {
+  local found wanted
+  found=$(exported "$1")
+  wanted=$(printf '%s\n' "${@:2}")
+  [ "$found" = "$wanted" ] || complain "$1" "exports: ${found//$'\n'/ }; should be: ${wanted//$'\n'/ }"
+}
+exports mosquitto_pep.so mosquitto_plugin_cleanup mosquitto_plugin_init mosquitto_plugin_version
+exports mosquitto_ctrl_pep.so ctrl_main
 
 library=$(exported libpep.so)
 [ -n "$library" ] || complain libpep.so "exports nothing"
