@@ -411,3 +411,9 @@ void pep_write_bool(pep_writer *w, bool value)
     uint8_t byte = value ? 0xf5 : 0xf4;
     pep_write_raw(w, &byte, 1);
 }
+
+void pep_write_null(pep_writer *w)
+{
+    static const uint8_t byte = 0xf6;
+    pep_write_raw(w, &byte, 1);
+}

@@ -82,6 +82,7 @@ void pep_write_array(pep_writer *w, uint64_t count);
 void pep_write_map(pep_writer *w, uint64_t count);
 void pep_write_tag(pep_writer *w, uint64_t tag);
 void pep_write_bool(pep_writer *w, bool value);
+void pep_write_null(pep_writer *w);
 void pep_write_raw(pep_writer *w, const uint8_t *p, size_t n); /* encoded items, or a string's content */
 void pep_write_bytes_head(pep_writer *w, size_t n);            /* a byte string's head; n bytes of content follow */
 

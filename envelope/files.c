@@ -127,6 +127,22 @@ pep_reason file_read_armored(uint8_t *out, size_t *out_n, pep_error *error, cons
     return reason;
 }
 
+pep_reason file_read_armored_into(uint8_t *out, size_t *out_n, size_t cap, pep_error *error, const char *path,
+                                  const char *label)
+{
+    uint8_t bytes[ARMOR_BYTES_MAX];
+    size_t n;
+    *out_n = 0;
+    pep_reason reason = file_read_armored(bytes, &n, error, path, label, FILE_PUBLIC);
+    if (reason != PEP_OK)
+        return reason;
+    if (n > cap)
+        return pep_fail(error, PEP_BAD_FILE, "%s is too large to be a %s file", path, label);
+    memcpy(out, bytes, n);
+    *out_n = n;
+    return PEP_OK;
+}
+
 static size_t encode_armor(char *text, const char *label, const uint8_t *bytes, size_t n)
 {
     char base64[BASE64_MAX];
@@ -171,7 +187,25 @@ static void sync_folder_of(const char *path)
     close(fd);
 }
 
-static pep_reason create_file(pep_error *error, const char *path, mode_t mode, const char *text, size_t n)
+/* Gives a file that is on the disk its name; the temporary one is gone then, or to be removed. */
+typedef pep_reason (*naming)(pep_error *error, const char *temporary, const char *path);
+
+static pep_reason name_new(pep_error *error, const char *temporary, const char *path)
+{
+    if (link(temporary, path) == 0)
+        return PEP_OK;
+    if (errno != EEXIST)
+        return pep_fail_errno(error, PEP_CANNOT_WRITE, "create", path);
+    return pep_fail(error, PEP_EXISTS,
+                    "%s exists already and is never overwritten: choose another name, or move it away", path);
+}
+
+static pep_reason name_in_place(pep_error *error, const char *temporary, const char *path)
+{
+    return rename(temporary, path) == 0 ? PEP_OK : pep_fail_errno(error, PEP_CANNOT_WRITE, "replace", path);
+}
+
+static pep_reason write_file(pep_error *error, const char *path, mode_t mode, const char *text, size_t n, naming name)
 {
     char temporary[PATH_BYTES];
     if ((size_t)snprintf(temporary, sizeof temporary, "%s.XXXXXX", path) >= sizeof temporary)
@@ -183,20 +217,16 @@ static pep_reason create_file(pep_error *error, const char *path, mode_t mode, c
     if (!write_all(fd, text, n) || fchmod(fd, mode) != 0 || fsync(fd) != 0)
         reason = pep_fail_errno(error, PEP_CANNOT_WRITE, "write", path);
     close(fd);
-    if (reason == PEP_OK && link(temporary, path) != 0)
-        reason = errno == EEXIST ? pep_fail(error, PEP_EXISTS,
-                                            "%s exists already and is never overwritten: choose another name, "
-                                            "or move it away",
-                                            path)
-                                 : pep_fail_errno(error, PEP_CANNOT_WRITE, "create", path);
+    if (reason == PEP_OK)
+        reason = name(error, temporary, path);
     unlink(temporary);
     if (reason == PEP_OK)
         sync_folder_of(path);
     return reason;
 }
 
-pep_reason file_create_armored(pep_error *error, const char *path, const char *label, file_kind kind,
-                               const uint8_t *bytes, size_t n)
+static pep_reason write_armored(pep_error *error, const char *path, const char *label, file_kind kind,
+                                const uint8_t *bytes, size_t n, naming name)
 {
     char text[TEXT_BYTES_MAX];
     uint8_t content[ARMOR_BYTES_MAX];
@@ -205,10 +235,22 @@ pep_reason file_create_armored(pep_error *error, const char *path, const char *l
     memcpy(content, bytes, n);
     checksum(content + n, bytes, n);
     size_t text_n = encode_armor(text, label, content, kind == FILE_SECRET ? n + CHECKSUM_BYTES : n);
-    pep_reason reason = create_file(error, path, kind == FILE_SECRET ? 0600 : 0644, text, text_n);
+    pep_reason reason = write_file(error, path, kind == FILE_SECRET ? 0600 : 0644, text, text_n, name);
     sodium_memzero(content, sizeof content);
     sodium_memzero(text, sizeof text);
     return reason;
+}
+
+pep_reason file_create_armored(pep_error *error, const char *path, const char *label, file_kind kind,
+                               const uint8_t *bytes, size_t n)
+{
+    return write_armored(error, path, label, kind, bytes, n, name_new);
+}
+
+pep_reason file_replace_armored(pep_error *error, const char *path, const char *label, file_kind kind,
+                                const uint8_t *bytes, size_t n)
+{
+    return write_armored(error, path, label, kind, bytes, n, name_in_place);
 }
 
 pep_reason file_open_state(int *fd, pep_error *error, const char *path)

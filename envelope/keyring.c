@@ -8,7 +8,7 @@
 #include <uthash.h>
 
 #include "envelope/error.h"
-#include "pep/keys.h"
+#include "pep/directory.h"
 
 typedef struct {
     pep_record record;
@@ -42,22 +42,31 @@ static pep_reason add_entry(pep_keyring *ring, entry *e)
     return PEP_OK;
 }
 
+static pep_reason add_record(pep_keyring *ring, pep_error *error, const char *path, const pep_record *record)
+{
+    if (pep_keyring_find(ring, record->sign_kid) != NULL)
+        return pep_fail(error, PEP_BAD_FILE, "%s holds a signing key that another record holds already: remove one",
+                        path);
+    if (pep_keyring_find_id(ring, record->id) != NULL)
+        return pep_fail(error, PEP_BAD_FILE, "%s is a second record for the id %s: remove one", path, record->id);
+    entry *e = calloc(1, sizeof *e);
+    if (e != NULL)
+        e->record = *record;
+    if (e != NULL && add_entry(ring, e) == PEP_OK)
+        return PEP_OK;
+    free(e);
+    return pep_fail(error, PEP_NO_MEMORY, "out of memory while reading %s", path);
+}
+
 static pep_reason add_file(pep_keyring *ring, pep_error *error, const char *path)
 {
-    entry *e = calloc(1, sizeof *e);
-    if (e == NULL)
-        return pep_fail(error, PEP_NO_MEMORY, "out of memory while reading %s", path);
-    pep_reason reason = pep_record_load(&e->record, error, path);
-    if (reason == PEP_OK && pep_keyring_find(ring, e->record.sign_kid) != NULL)
-        reason =
-            pep_fail(error, PEP_BAD_FILE, "%s holds a signing key that another record holds already: remove one", path);
-    if (reason == PEP_OK && pep_keyring_find_id(ring, e->record.id) != NULL)
-        reason = pep_fail(error, PEP_BAD_FILE, "%s is a second record for the id %s: remove one", path, e->record.id);
-    if (reason == PEP_OK && add_entry(ring, e) != PEP_OK)
-        reason = pep_fail(error, PEP_NO_MEMORY, "out of memory while reading %s", path);
-    if (reason != PEP_OK)
-        free(e);
-    return reason;
+    uint8_t bytes[PEP_STATEMENT_BYTES_MAX];
+    size_t n;
+    pep_statement statement;
+    pep_reason reason = pep_statement_load(&statement, bytes, &n, error, path);
+    if (reason != PEP_OK || statement.kind == PEP_STATEMENT_REVOCATION) /* nobody believes what is revoked */
+        return reason;
+    return add_record(ring, error, path, &statement.record);
 }
 
 static bool is_record_name(const char *name)

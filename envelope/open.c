@@ -5,13 +5,19 @@
 #include "envelope/crypto.h"
 #include "envelope/parse.h"
 #include "envelope/structures.h"
+#include "pep/directory.h"
 
 pep_reason pep_verify(uint8_t *work, size_t work_n, const pep_envelope *envelope, const pep_record *sender)
 {
     if (memcmp(envelope->kid, sender->sign_kid, PEP_KID_BYTES) != 0)
         return PEP_UNKNOWN_SIGNER;
-    return verify_sign1(work, work_n, envelope->protected_bytes, envelope->payload, envelope->signature,
-                        sender->sign_public);
+    return pep_verify_key(work, work_n, envelope, sender->sign_public);
+}
+
+pep_reason pep_verify_key(uint8_t *work, size_t work_n, const pep_envelope *envelope,
+                          const uint8_t sign_public[PEP_SIGN_PUBLIC_BYTES])
+{
+    return verify_sign1(work, work_n, envelope->protected_bytes, envelope->payload, envelope->signature, sign_public);
 }
 
 static pep_reason judge_topic(const pep_envelope *e, const pep_opener *o)
@@ -38,17 +44,32 @@ static pep_reason judge_times(const pep_envelope *e, const pep_opener *o)
     return e->exp_s > 0 && o->now_us / 1000000 > e->exp_s ? PEP_EXPIRED : PEP_OK;
 }
 
+static const pep_record *find_sender(const pep_envelope *e, const pep_opener *o)
+{
+    const pep_record *sender = o->senders == NULL ? NULL : pep_keyring_find(o->senders, e->kid);
+    return sender == NULL && o->pins != NULL ? pep_pins_find(o->pins, e->kid) : sender;
+}
+
+/* What an ended key signed up to its cutoff stays what it was, also when its record has expired since. */
+static pep_reason judge_sender(const pep_envelope *e, const pep_record *sender, const pep_opener *o)
+{
+    if (sender == NULL)
+        return PEP_UNKNOWN_SIGNER;
+    if (sender->ended != PEP_OK)
+        return e->seq > sender->cutoff ? sender->ended : PEP_OK;
+    return o->now_us / 1000000 > sender->not_after_s ? PEP_EXPIRED_SIGNER : PEP_OK;
+}
+
 static pep_reason judge(pep_opened *out, const pep_opener *o)
 {
     const pep_envelope *e = &out->envelope;
     pep_reason reason = judge_topic(e, o);
     if (reason != PEP_OK)
         return reason;
-    out->sender = o->senders == NULL ? NULL : pep_keyring_find(o->senders, e->kid);
-    if (out->sender == NULL)
-        return PEP_UNKNOWN_SIGNER;
-    if (o->now_us / 1000000 > out->sender->not_after_s)
-        return PEP_EXPIRED_SIGNER;
+    out->sender = find_sender(e, o);
+    reason = judge_sender(e, out->sender, o);
+    if (reason != PEP_OK)
+        return reason;
     if (e->mode == PEP_MODE_SIGNED && !o->allow_signed_only)
         return PEP_NOT_ENCRYPTED;
     return judge_times(e, o);
@@ -67,10 +88,32 @@ static const pep_epoch *find_epoch(const pep_envelope *e, const pep_opener *o)
 }
 
 /* Named twice, in the signed header and inside, so that nobody who enrolled another's agreement key can redirect it. */
-static bool is_for_me(const pep_envelope *e, const pep_device *me)
+static bool is_for(const pep_envelope *e, const uint8_t sign_kid[PEP_KID_BYTES], const uint8_t agree_kid[PEP_KID_BYTES])
 {
-    return me != NULL && memcmp(e->to, me->sign_kid, PEP_KID_BYTES) == 0 &&
-           memcmp(e->key_id, me->agree_kid, PEP_KID_BYTES) == 0;
+    return memcmp(e->to, sign_kid, PEP_KID_BYTES) == 0 && memcmp(e->key_id, agree_kid, PEP_KID_BYTES) == 0;
+}
+
+/* The agreement key that it was sealed to, or one from before a rotation while its time lasts; NULL: none of mine. */
+static const uint8_t *find_secret(const pep_envelope *e, const pep_opener *o)
+{
+    const pep_device *me = o->me;
+    if (me == NULL)
+        return NULL;
+    if (is_for(e, me->sign_kid, me->agree_kid))
+        return me->agree_secret;
+    for (size_t i = 0; i < me->previous_count; i++) {
+        const pep_previous_keys *keys = &me->previous[i];
+        if (is_for(e, keys->sign_kid, keys->agree_kid) && o->now_us / 1000000 <= keys->until_s)
+            return keys->agree_secret;
+    }
+    return NULL;
+}
+
+static bool decrypt_direct(uint8_t *plain, const pep_envelope *e, pep_view aad, const pep_opener *o)
+{
+    const uint8_t *secret = find_secret(e, o);
+    return secret != NULL &&
+           pep_hpke_open(plain, e->ciphertext.p, e->ciphertext.n, (pep_view){NULL, 0}, aad, e->nonce.p, secret);
 }
 
 /* work: the AAD, then the plaintext. */
@@ -84,8 +127,7 @@ static bool decrypt(pep_view *content, uint8_t *work, size_t work_n, const pep_e
     const pep_view aad_bytes = {work, aad.n};
     *content = (pep_view){plain, e->ciphertext.n - PEP_TAG_BYTES};
     if (e->mode == PEP_MODE_DIRECT)
-        return is_for_me(e, o->me) && pep_hpke_open(plain, e->ciphertext.p, e->ciphertext.n, (pep_view){NULL, 0},
-                                                    aad_bytes, e->nonce.p, o->me->agree_secret);
+        return decrypt_direct(plain, e, aad_bytes, o);
     const pep_epoch *epoch = find_epoch(e, o);
     if (epoch == NULL)
         return false;

@@ -8,6 +8,7 @@
 
 #include "envelope/crypto.h"
 #include "envelope/parse.h"
+#include "envelope/seal.h"
 #include "envelope/structures.h"
 
 static pep_mode mode_of(const pep_message *m)
@@ -27,7 +28,7 @@ static bool mode_valid(const pep_message *m)
 static bool fields_valid(const pep_message *m)
 {
     bool clear = (m->flags & PEP_FLAG_CLEAR) != 0;
-    bool topic = pep_topic_valid((const char *)m->topic.p, m->topic.n) && m->topic.p[0] != '$';
+    bool topic = pep_topic_valid((const char *)m->topic.p, m->topic.n);
     bool seq = m->seq >= 1 && m->seq <= PEP_SEQ_MAX;
     bool flags = m->flags <= 15;
     bool bare = m->plain.n == 0 && m->meta == NULL && (m->flags & PEP_FLAG_WILL) == 0;
@@ -214,6 +215,14 @@ static void sign_in_place(pep_writer *w, size_t aad_at, const pep_device *from)
 }
 
 pep_reason pep_seal(uint8_t *out, size_t *out_n, size_t cap, const pep_message *message)
+{
+    *out_n = 0;
+    if (message->topic.n > 0 && message->topic.p[0] == '$')
+        return PEP_BAD_ARGUMENT;
+    return seal_any_topic(out, out_n, cap, message);
+}
+
+pep_reason seal_any_topic(uint8_t *out, size_t *out_n, size_t cap, const pep_message *message)
 {
     layout l;
     *out_n = 0;

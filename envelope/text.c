@@ -1,6 +1,7 @@
 /* Ids, topics, topic filters and the UTF-8 they are made of. */
 #include "envelope/text.h"
 
+#include <sodium.h>
 #include <string.h>
 
 #include "pep/base.h"
@@ -113,4 +114,15 @@ bool pep_filter_matches(const char *filter, size_t filter_n, const char *topic, 
         topic += t + 1;
         topic_n -= t + 1;
     }
+}
+
+/* libsodium's decoder by itself takes any byte above 0x7f for a digit. */
+bool bytes_from_text(uint8_t *out, size_t n, const char *text)
+{
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    size_t text_n = strlen(text);
+    size_t got = 0;
+    return strspn(text, digits) == text_n &&
+           sodium_base642bin(out, n, text, text_n, NULL, &got, NULL, sodium_base64_VARIANT_URLSAFE_NO_PADDING) == 0 &&
+           got == n;
 }

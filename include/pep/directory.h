@@ -198,8 +198,10 @@ typedef struct {
     pep_view certificate; /* p == NULL: none */
 } pep_entry;
 
-/* out: PEP_ENTRY_BYTES_MAX. */
+/* out: PEP_ENTRY_BYTES_MAX. PEP_BAD_ARGUMENT: an empty part, or one that is too long. */
 PEP_API PEP_MUST_CHECK pep_reason pep_entry_encode(uint8_t *out, size_t *out_n, const pep_entry *entry);
+
+/* PEP_MALFORMED, PEP_UNSUPPORTED_VERSION. What is in it is not looked at: parse it. */
 PEP_API PEP_MUST_CHECK pep_reason pep_entry_parse(pep_entry *out, const uint8_t *bytes, size_t n);
 
 /* ---- commands to a gate ---- */
