@@ -16,6 +16,7 @@
 #define BATCH   20
 
 typedef struct {
+    signers *signers;
     gate *gate;
     pep_record signer;
     pool pool;
@@ -41,7 +42,15 @@ static void open_gate(bench *b, const char *records, const char *folder)
         fputs("topics = ( { filter = \"" POOL_TOPIC "\"; signers = [ \"" POOL_SIGNER "\" ]; } );\n", out) < 0 ||
         fclose(out) != 0)
         die("cannot write the policy");
-    const gate_config config = {policy_path, records, state_path};
+    pep_error why;
+    policy_error policy_why;
+    b->signers = signers_new();
+    if (b->signers == NULL || !signers_load_folder(b->signers, &why, records))
+        die("cannot read the records");
+    const gate_config config = {
+        .policy = policy_load(&policy_why, policy_path), .signers = b->signers, .state_dir = state_path};
+    if (config.policy == NULL)
+        die(policy_why.text);
     b->gate = gate_open(&error, &config);
     if (b->gate == NULL)
         die(error.text);
@@ -113,5 +122,6 @@ int main(int count, char **args)
     print_row(&b, "verified, QoS 1 (with a digest)", POOL_TOPIC, 1, true);
     print_row(&b, "topic not protected", "elsewhere/x", 0, false);
     gate_close(b.gate);
+    signers_free(b.signers);
     return 0;
 }

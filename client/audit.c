@@ -42,6 +42,7 @@ typedef struct {
 
 typedef struct {
     retained look;
+    signers *signers;
     gate *gate;
     sealer sealer;
     finding *findings;
@@ -367,10 +368,22 @@ static int check_usage(void)
 static int open_gate(audit *a, const char *records)
 {
     gate_error error = {""};
-    gate_config config = {.policy_path = args.policy != NULL ? args.policy : PEP_ETC "/policy.conf",
-                          .records_dir = records};
+    policy_error policy_why;
+    pep_error why;
+    a->signers = signers_new();
+    if (a->signers == NULL)
+        return fail(OUT_OF_REACH, "out of memory");
+    if (!signers_load_folder(a->signers, &why, records))
+        return fail(OUT_OF_REACH, "%s", why.text);
+    gate_config config = {.signers = a->signers};
+    config.policy = policy_load(&policy_why, args.policy != NULL ? args.policy : PEP_ETC "/policy.conf");
+    if (config.policy == NULL)
+        return fail(OUT_OF_REACH, "%s", policy_why.text);
     a->gate = gate_open(&error, &config);
-    return a->gate != NULL ? DONE : fail(OUT_OF_REACH, "%s", error.text);
+    if (a->gate != NULL)
+        return DONE;
+    policy_free(config.policy);
+    return fail(OUT_OF_REACH, "%s", error.text);
 }
 
 static int prepare(audit *a)
@@ -419,6 +432,7 @@ static void release(audit *a)
     mqtt_close(&a->look.link);
     sealer_close(&a->sealer);
     gate_close(a->gate);
+    signers_free(a->signers);
     for (size_t i = 0; i < a->count; i++)
         free(a->findings[i].topic);
     free(a->findings);

@@ -213,16 +213,27 @@ static pep_reason new_slot(pep_replay *replay, const uint8_t key[PEP_KID_BYTES])
     return reason;
 }
 
-pep_reason pep_replay_slot(pep_replay *replay, size_t *slot, const uint8_t key[PEP_KID_BYTES])
+bool pep_replay_find(const pep_replay *replay, size_t *slot, const uint8_t key[PEP_KID_BYTES])
 {
     index_entry *e;
     HASH_FIND(hh, replay->index, key, PEP_KID_BYTES, e);
-    if (e != NULL) {
+    if (e != NULL)
         *slot = e->slot;
+    return e != NULL;
+}
+
+pep_reason pep_replay_slot(pep_replay *replay, size_t *slot, const uint8_t key[PEP_KID_BYTES])
+{
+    if (pep_replay_find(replay, slot, key))
         return PEP_OK;
-    }
     *slot = replay->used;
     return new_slot(replay, key);
+}
+
+pep_reason pep_replay_reserve(pep_replay *replay, size_t slots)
+{
+    size_t wanted = replay->used + slots;
+    return wanted <= replay->slots || map_slots(replay, wanted) ? PEP_OK : PEP_CANNOT_WRITE;
 }
 
 void pep_replay_key(uint8_t key[PEP_KID_BYTES], const uint8_t kid[PEP_KID_BYTES], const uint8_t *topic, size_t topic_n)

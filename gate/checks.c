@@ -44,25 +44,39 @@ static pep_reason check_topic(judgement *j)
 
 static pep_reason check_signer_known(judgement *j)
 {
-    j->signer = pep_keyring_find(j->rules->records, j->envelope.kid);
-    if (j->signer == NULL)
+    j->known = signers_find(j->rules->signers, &j->signer, j->envelope.kid);
+    if (!j->known)
         return PEP_UNKNOWN_SIGNER;
-    if (j->door == DOOR_STORED)
-        return PEP_OK; /* its seq is not asked for */
-    return pep_replay_slot(j->rules->replay, &j->slot, j->envelope.kid) == PEP_OK ? PEP_OK : PEP_UNKNOWN_SIGNER;
+    if (j->door != DOOR_STORED) /* else its seq is not asked for */
+        j->has_slot = pep_replay_find(j->rules->replay, &j->slot, j->envelope.kid);
+    return PEP_OK;
+}
+
+/* What a key signed before it ended stays verifiable; what is new must be by the current one, but for a moment. */
+static bool may_use_ended(const judgement *j)
+{
+    const signer *s = &j->signer;
+    bool in_grace = s->state == SIGNER_ROTATED && j->now_us / 1000000 <= s->ended_s + PEP_GRACE_S;
+    return s->has_key && j->envelope.seq <= s->cutoff && (j->door == DOOR_STORED || in_grace);
 }
 
 static pep_reason check_signer_valid(judgement *j)
 {
-    return j->now_us / 1000000 > j->signer->not_after_s ? PEP_EXPIRED_SIGNER : PEP_OK;
+    if (j->signer.state == SIGNER_CURRENT)
+        return j->now_us / 1000000 > j->signer.not_after_s ? PEP_EXPIRED_SIGNER : PEP_OK;
+    if (may_use_ended(j))
+        return PEP_OK;
+    return j->signer.state == SIGNER_REVOKED ? PEP_REVOKED_SIGNER : PEP_ROTATED_SIGNER;
 }
 
 /* An admin may clear every protected topic: what lies there need not be by a device that is still known. */
 static pep_reason check_may_speak(judgement *j)
 {
-    if (is_clear(j) && policy_is_admin(j->rules->policy, j->signer->id))
+    if (is_clear(j) && policy_is_admin(j->rules->policy, j->signer.id, j->signer.groups))
         return PEP_OK;
-    return policy_may_sign(j->rule, j->message->topic, j->topic_n, j->signer->id) ? PEP_OK : PEP_SIGNER_NOT_ALLOWED;
+    return policy_may_sign(j->rule, j->message->topic, j->topic_n, j->signer.id, j->signer.groups)
+               ? PEP_OK
+               : PEP_SIGNER_NOT_ALLOWED;
 }
 
 /* A client chooses its own id: it counts only where the operator bound it. */
@@ -81,7 +95,7 @@ static pep_reason check_bound(judgement *j)
     if (policy_bind_of(j->rules->policy) == POLICY_BIND_NONE || j->door == DOOR_STORED || is_relay(j))
         return PEP_OK;
     const char *name = gate_bound_name(j->rules->policy, j->message);
-    return name != NULL && strcmp(name, j->signer->id) == 0 ? PEP_OK : PEP_UNBOUND_CLIENT;
+    return name != NULL && strcmp(name, j->signer.id) == 0 ? PEP_OK : PEP_UNBOUND_CLIENT;
 }
 
 /* A will reaches the access check only, unless a bridge brings it from the broker where it was one. */
@@ -158,7 +172,7 @@ static pep_seen seen_kind(const judgement *j)
 
 static pep_reason check_replay(judgement *j)
 {
-    if (j->door == DOOR_STORED)
+    if (j->door == DOOR_STORED || !j->has_slot)
         return PEP_OK;
     return pep_replay_check(j->rules->replay, j->slot, seen_kind(j), j->envelope.seq);
 }
@@ -216,7 +230,7 @@ static bool verify(judgement *j)
 {
     gate_counters *c = j->rules->counters;
     uint64_t started = monotonic_us();
-    pep_reason reason = pep_verify(j->rules->work, j->rules->work_n, &j->envelope, j->signer);
+    pep_reason reason = pep_verify_key(j->rules->work, j->rules->work_n, &j->envelope, j->signer.sign_public);
     uint64_t took = monotonic_us() - started;
     c->verifications++;
     c->verify_us_sum += took;
@@ -253,15 +267,19 @@ static pep_reason check_signature(judgement *j)
     return good ? PEP_OK : PEP_BAD_SIGNATURE;
 }
 
-static void commit(judgement *j)
+/* Only now is there a slot: whoever is verified has one, and nobody else makes the file grow. */
+static pep_reason commit(judgement *j)
 {
     if (j->door == DOOR_STORED)
-        return;
+        return PEP_OK;
+    if (!j->has_slot && pep_replay_slot(j->rules->replay, &j->slot, j->envelope.kid) != PEP_OK)
+        return PEP_NO_ROOM;
     if (may_be_redelivered(j))
         compute_redelivery(j);
     pep_replay_commit(j->rules->replay, j->slot, seen_kind(j), j->envelope.seq, j->redelivery);
     if ((j->envelope.flags & PEP_FLAG_COUNTER) == 0)
         pep_replay_note_time(j->rules->replay, j->envelope.seq);
+    return PEP_OK;
 }
 
 static pep_reason run(judgement *j, pep_reason (*const *checks)(judgement *), size_t count)
@@ -293,6 +311,8 @@ pep_reason gate_judge(judgement *j)
     pep_reason reason = check_reserved(j);
     if (reason != PEP_OK)
         return reason;
+    if (strcmp(j->message->topic, POLICY_CONTROL_TOPIC) == 0)
+        return PEP_OK; /* the directory judges commands */
     if (j->door == DOOR_STORED && j->message->payload_n == 0)
         return PEP_OK; /* what a clear was turned into; nothing tells it from an empty one that came before the rule */
     j->topic_n = strlen(j->message->topic);
@@ -301,7 +321,5 @@ pep_reason gate_judge(judgement *j)
         return PEP_OK;
     j->now_us = j->message->now_us != 0 ? j->message->now_us : pep_now_us();
     reason = run(j, checks, sizeof checks / sizeof checks[0]);
-    if (reason == PEP_OK && !j->redelivered)
-        commit(j);
-    return reason;
+    return reason == PEP_OK && !j->redelivered ? commit(j) : reason;
 }

@@ -16,8 +16,8 @@ typedef enum {
 /* What the checks judge by. */
 typedef struct {
     const policy *policy;
-    const pep_keyring *records;
-    pep_replay *replay; /* has a slot for every record; NULL: an audit, of what is stored alone */
+    signers *signers;
+    pep_replay *replay; /* NULL: an audit, of what is stored alone */
     budget *budget;
     const void *gone; /* the client that has just disconnected: what it still sends is its will */
     uint8_t *work;    /* PEP_WORK_BYTES of the policy's largest envelope */
@@ -34,7 +34,9 @@ typedef struct {
     size_t topic_n;
     const policy_rule *rule;
     pep_envelope envelope;
-    const pep_record *signer;
+    signer signer; /* where `known` */
+    bool known;
+    bool has_slot; /* in the replay state: nothing was seen of it otherwise */
     size_t slot;
     uint64_t now_us;
     bool has_digest;

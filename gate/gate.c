@@ -13,6 +13,8 @@
 
 #include "gate/checks.h"
 
+#define RESERVED_SLOTS 256 /* for signers that are new within a few seconds */
+
 /* A verdict between the access check and the delivery of the same message. */
 typedef struct {
     bool live;
@@ -36,10 +38,10 @@ typedef struct {
 } delivery_verdict;
 
 struct gate {
-    char *policy_path;
-    char *records_dir;
     policy *policy;
-    pep_keyring *records;
+    signers *signers; /* not ours */
+    void (*first_use)(void *ctx, const uint8_t kid[PEP_KID_BYTES]);
+    void *ctx;
     pep_replay *replay;
     uint8_t *work;
     size_t work_n;
@@ -76,86 +78,26 @@ static bool fail_errno(gate_error *error, const char *doing, const char *path)
                 strerror(saved));
 }
 
-/* What a reload swaps, in one piece. */
-typedef struct {
-    policy *policy;
-    pep_keyring *records;
-    uint8_t *work;
-    size_t work_n;
-} rule_set;
-
-static void free_rule_set(rule_set *set)
-{
-    policy_free(set->policy);
-    pep_keyring_free(set->records);
-    free(set->work);
-}
-
-/* Every record gets its replay slot now, with room on disk, so that nothing can run short while a message waits. */
-static bool take_slots(gate_error *error, pep_replay *replay, const pep_keyring *records)
-{
-    for (size_t i = 0; replay != NULL && i < pep_keyring_count(records); i++) {
-        size_t slot;
-        pep_reason reason = pep_replay_slot(replay, &slot, pep_keyring_at(records, i)->sign_kid);
-        if (reason != PEP_OK)
-            return fail(error, "no room for the replay state of %zu records: %s", pep_keyring_count(records),
-                        pep_reason_text(reason));
-    }
-    return true;
-}
-
-static bool load_policy(rule_set *out, gate_error *error, const char *path)
-{
-    policy_error why;
-    out->policy = policy_load(&why, path);
-    if (out->policy == NULL)
-        return fail(error, "%s", why.text);
-    if (policy_enroll_of(out->policy) != POLICY_ENROLL_CLOSED)
-        return fail(error, "%s: enroll: this version takes records from a folder only: enroll = \"closed\"", path);
-    return true;
-}
-
-static bool load_records(rule_set *out, gate_error *error, const char *path)
-{
-    pep_error why;
-    if (pep_keyring_load(&out->records, &why, path) != PEP_OK)
-        return fail(error, "%s", why.text);
-    return true;
-}
-
-static bool load_rule_set(rule_set *out, gate_error *error, const gate *g)
-{
-    *out = (rule_set){0};
-    if (!load_policy(out, error, g->policy_path) || !load_records(out, error, g->records_dir) ||
-        !take_slots(error, g->replay, out->records)) {
-        free_rule_set(out);
-        return false;
-    }
-    out->work_n = PEP_WORK_BYTES((size_t)policy_largest_size(out->policy));
-    out->work = malloc(out->work_n);
-    if (out->work == NULL) {
-        fail(error, "%s: max_size: no memory for an envelope of %zu bytes", g->policy_path, out->work_n);
-        free_rule_set(out);
-        return false;
-    }
-    return true;
-}
-
 static void forget(gate *g);
 
-static void swap_in(gate *g, const rule_set *set)
+/* Takes the policy over, with room for the largest envelope that it allows. */
+static bool swap_in(gate *g, gate_error *error, policy *p)
 {
-    rule_set old = {g->policy, g->records, g->work, g->work_n};
-    forget(g); /* it points into the old ones */
-    g->policy = set->policy;
-    g->records = set->records;
-    g->work = set->work;
-    g->work_n = set->work_n;
+    size_t work_n = PEP_WORK_BYTES((size_t)policy_largest_size(p));
+    uint8_t *work = malloc(work_n);
+    if (work == NULL)
+        return fail(error, "max_size: no memory for an envelope of %zu bytes", work_n);
+    forget(g); /* it points into the old one */
+    policy_free(g->policy);
+    free(g->work);
+    g->policy = p;
+    g->work = work;
+    g->work_n = work_n;
     g->counters.policies_loaded++;
-    free_rule_set(&old);
+    return true;
 }
 
-static bool ready_state_dir(gate_error *error, const char *path)
+bool gate_ready_state_dir(gate_error *error, const char *path)
 {
     struct stat st;
     if (mkdir(path, 0700) != 0 && errno != EEXIST)
@@ -175,39 +117,39 @@ static bool open_replay(gate *g, gate_error *error, const char *state_dir)
     pep_error why;
     if ((size_t)snprintf(path, sizeof path, "%s/replay", state_dir) >= sizeof path)
         return fail(error, "the path of the state folder is too long");
-    if (!ready_state_dir(error, state_dir))
+    if (!gate_ready_state_dir(error, state_dir))
         return false;
     if (pep_replay_open(&g->replay, &why, path) != PEP_OK)
         return fail(error, "%s", why.text);
     return true;
 }
 
-static bool take_memory(gate *g, const gate_config *config)
+static bool take_memory(gate *g)
 {
     uint8_t key[BUDGET_KEY_BYTES], verified_key[VERIFIED_KEY_BYTES];
     randombytes_buf(key, sizeof key);
     randombytes_buf(verified_key, sizeof verified_key);
-    g->policy_path = strdup(config->policy_path);
-    g->records_dir = strdup(config->records_dir);
     g->verified = verified_new(verified_key);
     g->budget = budget_new(key);
-    return g->policy_path != NULL && g->records_dir != NULL && g->verified != NULL && g->budget != NULL;
+    return g->verified != NULL && g->budget != NULL;
 }
 
 gate *gate_open(gate_error *error, const gate_config *config)
 {
-    rule_set set;
     gate *g = calloc(1, sizeof *g);
-    if (g == NULL || pep_init() != PEP_OK || !take_memory(g, config)) {
+    if (g == NULL || pep_init() != PEP_OK || !take_memory(g)) {
         fail(error, "out of memory");
         gate_close(g);
         return NULL;
     }
-    if ((config->state_dir != NULL && !open_replay(g, error, config->state_dir)) || !load_rule_set(&set, error, g)) {
+    g->signers = config->signers;
+    g->first_use = config->first_use;
+    g->ctx = config->ctx;
+    if ((config->state_dir != NULL && !open_replay(g, error, config->state_dir)) ||
+        !swap_in(g, error, config->policy)) {
         gate_close(g);
         return NULL;
     }
-    swap_in(g, &set);
     return g;
 }
 
@@ -215,53 +157,37 @@ void gate_close(gate *g)
 {
     if (g == NULL)
         return;
-    rule_set set = {g->policy, g->records, g->work, g->work_n};
-    free_rule_set(&set);
+    policy_free(g->policy);
+    free(g->work);
     pep_replay_close(g->replay);
-    free(g->policy_path);
-    free(g->records_dir);
     verified_free(g->verified);
     budget_free(g->budget);
     free(g);
 }
 
-/* In all that the gate looks at. */
-static bool same_record(const pep_record *a, const pep_record *b)
+gate_reload_result gate_reload(gate *g, gate_error *error, policy *p, bool signers_changed)
 {
-    return strcmp(a->id, b->id) == 0 && memcmp(a->sign_public, b->sign_public, PEP_SIGN_PUBLIC_BYTES) == 0 &&
-           a->not_after_s == b->not_after_s;
-}
-
-static bool same_records(const pep_keyring *a, const pep_keyring *b)
-{
-    if (pep_keyring_count(a) != pep_keyring_count(b))
-        return false;
-    for (size_t i = 0; i < pep_keyring_count(a); i++)
-        if (!same_record(pep_keyring_at(a, i), pep_keyring_at(b, i)))
-            return false;
-    return true;
-}
-
-gate_reload_result gate_reload(gate *g, gate_error *error)
-{
-    rule_set set;
-    if (!load_rule_set(&set, error, g)) {
-        g->counters.policies_failed++;
-        return GATE_RELOAD_FAILED;
-    }
-    if (policy_same(set.policy, g->policy) && same_records(set.records, g->records)) {
-        free_rule_set(&set);
+    if (policy_same(p, g->policy) && !signers_changed) {
+        policy_free(p);
         return GATE_UNCHANGED;
     }
-    swap_in(g, &set);
-    return GATE_RELOADED;
+    if (swap_in(g, error, p))
+        return GATE_RELOADED;
+    policy_free(p);
+    gate_reload_failed(g);
+    return GATE_RELOAD_FAILED;
+}
+
+void gate_reload_failed(gate *g)
+{
+    g->counters.policies_failed++;
 }
 
 /* ---- verdicts ---- */
 
 static void start(judgement *j, gate_rules *rules, gate *g, const gate_message *m, gate_door door)
 {
-    *rules = (gate_rules){g->policy, g->records, g->replay,   g->budget,   g->gone,
+    *rules = (gate_rules){g->policy, g->signers, g->replay,   g->budget,   g->gone,
                           g->work,   g->work_n,  g->verified, &g->counters};
     memset(j, 0, sizeof *j);
     j->rules = rules;
@@ -287,10 +213,18 @@ static gate_verdict refuse(gate *g, gate_door door, gate_verdict verdict)
 static const char *signer_text(gate *g, const judgement *j, pep_reason reason)
 {
     if (reason != PEP_UNKNOWN_SIGNER)
-        return j->signer == NULL ? NULL : j->signer->id;
+        return j->known ? j->signer.id : NULL;
     char *hex = g->kid_text + snprintf(g->kid_text, sizeof g->kid_text, "kid:");
     sodium_bin2hex(hex, 2 * PEP_KID_BYTES + 1, j->envelope.kid, PEP_KID_BYTES);
     return g->kid_text;
+}
+
+static void note_first_use(gate *g, const judgement *j)
+{
+    if (!j->known || j->signer.used || g->first_use == NULL)
+        return;
+    signers_mark_used(g->signers, j->envelope.kid);
+    g->first_use(g->ctx, j->envelope.kid);
 }
 
 static gate_verdict verdict_of(gate *g, const judgement *j, pep_reason reason)
@@ -299,6 +233,7 @@ static gate_verdict verdict_of(gate *g, const judgement *j, pep_reason reason)
     verdict.signer = signer_text(g, j, reason);
     if (reason != PEP_OK)
         return refuse(g, j->door, verdict);
+    note_first_use(g, j);
     bool clear = j->rule != NULL && (j->envelope.flags & PEP_FLAG_CLEAR) != 0;
     verdict.action = clear ? GATE_CLEAR : GATE_PASS;
     return verdict;
@@ -428,7 +363,23 @@ gate_verdict gate_at_delivery(gate *g, const gate_message *m)
 
 bool gate_is_auditor(const gate *g, const gate_message *m)
 {
-    return policy_bind_of(g->policy) != POLICY_BIND_NONE && policy_is_admin(g->policy, gate_bound_name(g->policy, m));
+    const char *name = gate_bound_name(g->policy, m);
+    signer s;
+    bool known = name != NULL && signers_find_id(g->signers, &s, name);
+    return policy_bind_of(g->policy) != POLICY_BIND_NONE && policy_is_admin(g->policy, name, known ? s.groups : NULL);
+}
+
+bool gate_allows_command(gate *g, gate_verdict *verdict, const gate_message *m)
+{
+    if (budget_allows(g->budget, policy_budget_of(g->policy), m, true))
+        return true;
+    *verdict = refuse(g, DOOR_MESSAGE, (gate_verdict){.reason = PEP_RATE_LIMITED});
+    return false;
+}
+
+void gate_note_command(gate *g, const gate_message *m, bool good)
+{
+    budget_note(g->budget, policy_budget_of(g->policy), m, good);
 }
 
 char *gate_next_kick(gate *g)
@@ -452,6 +403,7 @@ bool gate_state_is_new(const gate *g)
 
 void gate_sync(gate *g)
 {
+    (void)!pep_replay_reserve(g->replay, RESERVED_SLOTS); /* who finds no room is refused, and counted */
     pep_replay_sync(g->replay);
 }
 
@@ -463,26 +415,6 @@ const gate_counters *gate_counters_of(const gate *g)
 const policy *gate_policy(const gate *g)
 {
     return g->policy;
-}
-
-size_t gate_record_count(const gate *g)
-{
-    return pep_keyring_count(g->records);
-}
-
-size_t gate_records_ending(const gate *g, const pep_record **first, uint64_t within_s)
-{
-    uint64_t end_s = pep_now_us() / 1000000 + within_s;
-    size_t count = 0;
-    for (size_t i = 0; i < pep_keyring_count(g->records); i++) {
-        const pep_record *record = pep_keyring_at(g->records, i);
-        if (record->not_after_s > end_s)
-            continue;
-        if (count == 0 || record->not_after_s < (*first)->not_after_s)
-            *first = record;
-        count++;
-    }
-    return count;
 }
 
 bool gate_clock_went_back(gate *g, uint64_t now_us)

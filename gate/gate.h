@@ -5,17 +5,20 @@
 #ifndef GATE_H
 #define GATE_H
 
+#include "directory/signers.h"
 #include "pep.h"
-
 #include "policy/policy.h"
 
 typedef struct gate gate;
 
 typedef struct {
-    const char *policy_path; /* the policy file */
-    const char *records_dir; /* folder of .pub files */
+    policy *policy;        /* taken over, where the gate opens */
+    signers *signers;      /* borrowed: who may sign. Change them only between gate_tick and the next message */
     const char *state_dir; /* folder for the replay state; made, mode 0700, where it is not there. NULL: a gate without
                             * state, of which only gate_at_delivery may be asked */
+    /* A key's first verified message since it is among the signers. May be NULL. */
+    void (*first_use)(void *ctx, const uint8_t kid[PEP_KID_BYTES]);
+    void *ctx;
 } gate_config;
 
 typedef struct {
@@ -54,7 +57,7 @@ typedef struct {
     uint64_t seq;            /* the envelope's; 0 where it has none */
 } gate_verdict;
 
-#define GATE_REASONS (PEP_RATE_LIMITED + 1) /* what a gate can say is below */
+#define GATE_REASONS (PEP_NO_ROOM + 1) /* what a gate can say is below */
 
 /* What was counted since the gate was opened. */
 typedef struct {
@@ -76,10 +79,19 @@ typedef struct {
 gate *gate_open(gate_error *error, const gate_config *config);
 void gate_close(gate *g);
 
+/* Makes the folder of a gate's state, mode 0700, where it is not there; checks it where it is. */
+bool gate_ready_state_dir(gate_error *error, const char *path);
+
 typedef enum { GATE_RELOADED, GATE_UNCHANGED, GATE_RELOAD_FAILED } gate_reload_result;
 
-/* Reads policy and records again and swaps them together; on failure (one line in `error`) the old ones stay. */
-gate_reload_result gate_reload(gate *g, gate_error *error);
+/*
+ * Takes another policy over, which was read meanwhile; `signers_changed`: those who may sign are others, too. On
+ * failure (one line in `error`) the old one stays, and the other one is freed.
+ */
+gate_reload_result gate_reload(gate *g, gate_error *error, policy *p, bool signers_changed);
+
+/* Counts a reload that failed before there was a policy to take over. */
+void gate_reload_failed(gate *g);
 
 /*
  * The verdict at the access check, where it is made and its seq committed; it is kept for the next gate_at_message of
@@ -110,24 +122,27 @@ bool gate_is_auditor(const gate *g, const gate_message *m);
  */
 char *gate_next_kick(gate *g);
 
+/*
+ * A control message needs signatures verified, and comes from somebody: false where the abuse budget forbids it
+ * (*verdict is then what a message would have got). And afterwards, what came of them.
+ */
+bool gate_allows_command(gate *g, gate_verdict *verdict, const gate_message *m);
+void gate_note_command(gate *g, const gate_message *m, bool good);
+
 /* On each tick: drops the kept verdicts. */
 void gate_tick(gate *g);
 
 /* On a disconnect: the same, and what follows from this client is its will. */
 void gate_disconnected(gate *g, const gate_message *m);
 
-/* Starts writing the replay state to the disk; call it every few seconds. */
+/* Starts writing the replay state to the disk, and takes room there for new signers; call it every few seconds. */
 void gate_sync(gate *g);
 
 const gate_counters *gate_counters_of(const gate *g);
 const policy *gate_policy(const gate *g);
-size_t gate_record_count(const gate *g);
 
 /* True once where a publish was not shown at the access check: wills are then not shown either. */
 bool gate_access_was_skipped(gate *g);
-
-/* How many records end within so many seconds of now, and (where there are any) the one that ends first. */
-size_t gate_records_ending(const gate *g, const pep_record **first, uint64_t within_s);
 
 /* True where the replay state was made anew at the start. */
 bool gate_state_is_new(const gate *g);

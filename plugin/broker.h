@@ -28,7 +28,10 @@ int mosquitto_plugin_set_info(mosquitto_plugin_id_t *identifier, const char *plu
 /* True where the broker that loaded us is 2.1 or later. */
 bool broker_is_2_1(void);
 
-/* Publishes `n` bytes to whoever subscribed, at QoS 0. False where there was no memory. */
-bool broker_publish(const char *topic, const char *text, size_t n, bool retain);
+/* Publishes `n` bytes to whoever subscribed. False where there was no memory. */
+bool broker_publish(const char *topic, const void *bytes, size_t n, int qos, bool retain);
+
+/* The same to one client, whatever it subscribed to, at QoS 0. */
+bool broker_send(const char *client_id, const char *topic, const void *bytes, size_t n);
 
 #endif

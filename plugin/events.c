@@ -1,6 +1,7 @@
 /* Translates the broker's events into calls of the gate, and verdicts into return codes. */
 #include <stddef.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "plugin/plugin.h"
 
@@ -27,7 +28,7 @@ static bool is_phantom(const struct mosquitto *client)
     return mosquitto_client_address(client) == NULL && mosquitto_client_protocol_version(client) == 0;
 }
 
-static void tell(plugin *p, const gate_message *m, const gate_verdict *verdict)
+void events_tell(plugin *p, const gate_message *m, const gate_verdict *verdict)
 {
     if (verdict->reason == PEP_OK || !verdict->news)
         return;
@@ -37,20 +38,29 @@ static void tell(plugin *p, const gate_message *m, const gate_verdict *verdict)
 }
 
 /*
- * Under $PEP there are our notices, each for one client, and nothing else: whatever is retained there, or of another
- * QoS, lay in the broker before we were loaded.
+ * Under $PEP there are our notices, each for one client, and what the directory serves, and nothing else: whatever lay
+ * in the broker before we were loaded is not passed on.
  */
-static bool may_read_ours(const struct mosquitto_evt_acl_check *e)
+static bool may_read_ours(const plugin *p, const struct mosquitto_evt_acl_check *e)
 {
-    return notices_are_on(e->topic) && e->qos == 0 && !e->retain &&
-           notices_are_for(mosquitto_client_id(e->client), e->topic);
+    if (notices_are_on(e->topic))
+        return e->qos == 0 && !e->retain && notices_are_for(mosquitto_client_id(e->client), e->topic);
+    return directory_served(p->directory, e->topic);
+}
+
+/* Commands are for nobody to read, 2.0.11's wills among them, and answers are never retained. */
+static bool is_forged_control(const struct mosquitto_evt_acl_check *e)
+{
+    return policy_is_below(e->topic, "$CONTROL/pep") && (e->retain || strcmp(e->topic, PEP_ANSWER_TOPIC) != 0);
 }
 
 /* Asked before each delivery. What was judged a moment ago is known by its pointers. */
 static int on_read(plugin *p, const struct mosquitto_evt_acl_check *e)
 {
     if (policy_is_below(e->topic, "$PEP"))
-        return may_read_ours(e) ? NOT_OURS : MOSQ_ERR_ACL_DENIED;
+        return may_read_ours(p, e) ? NOT_OURS : MOSQ_ERR_ACL_DENIED;
+    if (is_forged_control(e))
+        return MOSQ_ERR_ACL_DENIED;
     gate_message m = message_of(e->client);
     m.stored = true;
     m.topic = e->topic;
@@ -61,7 +71,7 @@ static int on_read(plugin *p, const struct mosquitto_evt_acl_check *e)
     gate_verdict verdict = gate_at_delivery(p->gate, &m);
     if (verdict.action != GATE_REFUSE || (m.retain && gate_is_auditor(p->gate, &m)))
         return NOT_OURS;
-    tell(p, &m, &verdict);
+    events_tell(p, &m, &verdict);
     return MOSQ_ERR_ACL_DENIED;
 }
 
@@ -82,7 +92,7 @@ static int on_acl_check(int event, void *event_data, void *userdata)
     m.qos = e->qos;
     m.retain = e->retain;
     gate_verdict verdict = gate_at_access(p->gate, &m);
-    tell(p, &m, &verdict);
+    events_tell(p, &m, &verdict);
     return verdict.action == GATE_REFUSE ? MOSQ_ERR_ACL_DENIED : NOT_OURS;
 }
 
@@ -99,7 +109,7 @@ static int on_message(int event, void *event_data, void *userdata)
     m.qos = e->qos;
     m.retain = e->retain;
     gate_verdict verdict = gate_at_message(p->gate, &m);
-    tell(p, &m, &verdict);
+    events_tell(p, &m, &verdict);
     if (verdict.action == GATE_REFUSE)
         return MOSQ_ERR_ACL_DENIED;
     if (verdict.action == GATE_CLEAR) { /* the broker frees the old payload, and takes this for its own clear */
@@ -122,12 +132,13 @@ static int on_tick(int event, void *event_data, void *userdata)
     struct mosquitto_evt_tick *e = event_data;
     plugin *p = userdata;
     (void)event;
-    if (broker_is_2_1())
-        e->TICK_NEXT_MS = 100; /* 2.1 ticks when asked to; 2.0 on every turn of its loop, at least that often */
     gate_tick(p->gate);
+    bool more = control_tick(p);
+    if (broker_is_2_1())
+        e->TICK_NEXT_MS = more ? 1 : 100; /* 2.1 ticks when asked to; 2.0 on every turn of its loop, or after 100 ms */
     kick(p);
     notices_tick(p->notices);
-    report_tick(&p->report, p->gate, notices_counted(p->notices));
+    report_tick(&p->report, p->gate, p->directory, notices_counted(p->notices));
     return MOSQ_ERR_SUCCESS;
 }
 
@@ -144,27 +155,26 @@ static int on_disconnect(int event, void *event_data, void *userdata)
 /* 2.0 ends the chain of plugins at SUCCESS, and leaves its ACLs unloaded at an error; 2.1 takes DEFER for an error. */
 static int on_reload(int event, void *event_data, void *userdata)
 {
-    plugin *p = userdata;
-    gate_error error;
     (void)event;
     (void)event_data;
-    gate_reload_result result = gate_reload(p->gate, &error);
-    report_reload(p->gate, result, &error);
+    control_reload(userdata);
     return broker_is_2_1() ? MOSQ_ERR_SUCCESS : MOSQ_ERR_PLUGIN_DEFER;
 }
 
 static const struct {
     int event;
     MOSQ_FUNC_generic_callback callback;
+    const char *of; /* which control topic */
 } callbacks[] = {
-    {MOSQ_EVT_ACL_CHECK, on_acl_check},   {MOSQ_EVT_MESSAGE, on_message}, {MOSQ_EVT_TICK, on_tick},
-    {MOSQ_EVT_DISCONNECT, on_disconnect}, {MOSQ_EVT_RELOAD, on_reload},
+    {MOSQ_EVT_ACL_CHECK, on_acl_check, NULL}, {MOSQ_EVT_MESSAGE, on_message, NULL},
+    {MOSQ_EVT_TICK, on_tick, NULL},           {MOSQ_EVT_DISCONNECT, on_disconnect, NULL},
+    {MOSQ_EVT_RELOAD, on_reload, NULL},       {MOSQ_EVT_CONTROL, control_on_command, PEP_CONTROL_TOPIC},
 };
 
 int events_register(plugin *p)
 {
     for (size_t i = 0; i < sizeof callbacks / sizeof callbacks[0]; i++) {
-        int rc = mosquitto_callback_register(p->id, callbacks[i].event, callbacks[i].callback, NULL, p);
+        int rc = mosquitto_callback_register(p->id, callbacks[i].event, callbacks[i].callback, callbacks[i].of, p);
         if (rc != MOSQ_ERR_SUCCESS)
             return rc;
     }
@@ -174,5 +184,5 @@ int events_register(plugin *p)
 void events_unregister(plugin *p)
 {
     for (size_t i = 0; i < sizeof callbacks / sizeof callbacks[0]; i++)
-        mosquitto_callback_unregister(p->id, callbacks[i].event, callbacks[i].callback, NULL);
+        mosquitto_callback_unregister(p->id, callbacks[i].event, callbacks[i].callback, callbacks[i].of);
 }

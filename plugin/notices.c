@@ -186,7 +186,7 @@ static bool publish(const char *topic, const refusal *r, uint64_t suppressed)
     char text[JSON_BYTES];
     cJSON *json = cJSON_CreateObject();
     bool done = json != NULL && fill(json, r, suppressed) && cJSON_PrintPreallocated(json, text, sizeof text, false) &&
-                broker_publish(topic, text, strlen(text), false);
+                broker_publish(topic, text, strlen(text), 0, false);
     cJSON_Delete(json);
     return done;
 }

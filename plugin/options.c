@@ -32,6 +32,17 @@ static const char *take_interval(plugin_options *out, const char *value)
     return value != NULL && parse_seconds(&out->sys_interval_s, value) ? NULL : "must be a number from 0 to 65535";
 }
 
+/* Its form is the store's to judge: not here, where the whole value, with a password in it, would stand in the log. */
+static const char *take_store(plugin_options *out, const char *value)
+{
+    if (out->store != NULL)
+        return "is given twice: remove one";
+    if (value == NULL)
+        return "must be sqlite:/FILE or postgresql://...";
+    out->store = value;
+    return NULL;
+}
+
 /* NULL, or what is wrong with it. */
 static const char *take(plugin_options *out, const char *key, const char *value)
 {
@@ -41,9 +52,11 @@ static const char *take(plugin_options *out, const char *key, const char *value)
         return take_path(&out->records, value);
     if (strcmp(key, "state") == 0)
         return take_path(&out->state, value);
+    if (strcmp(key, "store") == 0)
+        return take_store(out, value);
     if (strcmp(key, "sys_interval") == 0)
         return take_interval(out, value);
-    return "is not an option of pep: policy, records, state and sys_interval are";
+    return "is not an option of pep: policy, records, state, store and sys_interval are";
 }
 
 bool options_parse(plugin_options *out, gate_error *error, const struct mosquitto_opt *given, int count)
@@ -56,9 +69,7 @@ bool options_parse(plugin_options *out, gate_error *error, const struct mosquitt
             return false;
         }
     }
-    const char *missing = out->policy == NULL ? "policy FILE" : out->records == NULL ? "records FOLDER" : NULL;
-    if (missing == NULL && out->state == NULL)
-        missing = "state FOLDER";
+    const char *missing = out->policy == NULL ? "policy FILE" : out->state == NULL ? "state FOLDER" : NULL;
     if (missing != NULL)
         snprintf(error->text, sizeof error->text, "mosquitto.conf needs the line: plugin_opt_%s", missing);
     return missing == NULL;

@@ -17,7 +17,7 @@ static void stop(plugin *p)
     if (p == NULL)
         return;
     events_unregister(p);
-    gate_close(p->gate);
+    control_close(p);
     notices_free(p->notices);
     free(p);
 }
@@ -51,16 +51,14 @@ EXPORTED int mosquitto_plugin_init(mosquitto_plugin_id_t *identifier, void **use
     if (p == NULL || (p->notices = notices_new()) == NULL)
         return refuse_start(p, "out of memory");
     p->id = identifier;
-    const gate_config config = {given.policy, given.records, given.state};
     p->report.sys_interval_s = given.sys_interval_s;
-    p->gate = gate_open(&error, &config);
-    if (p->gate == NULL)
+    if (!control_open(p, &error, &given))
         return refuse_start(p, error.text);
     if (events_register(p) != MOSQ_ERR_SUCCESS)
         return refuse_start(p, "the broker did not take the callbacks");
     if (broker_is_2_1())
         mosquitto_plugin_set_info(identifier, "pep", PEP_VERSION);
-    report_start(p->gate, &given);
+    report_start(p->gate, p->directory, &given);
     *userdata = p;
     return MOSQ_ERR_SUCCESS;
 }

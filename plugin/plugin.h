@@ -2,6 +2,7 @@
 #ifndef PLUGIN_PLUGIN_H
 #define PLUGIN_PLUGIN_H
 
+#include "directory/directory.h"
 #include "gate/gate.h"
 #include "plugin/broker.h"
 #include "plugin/notices.h"
@@ -13,8 +14,9 @@
 
 typedef struct {
     const char *policy;      /* the policy file */
-    const char *records;     /* folder of .pub files */
-    const char *state;       /* folder of the replay state */
+    const char *records;     /* folder of .pub files; NULL: none */
+    const char *state;       /* folder of the replay state, the gate's key and, unless told otherwise, the store */
+    const char *store;       /* where the directory is kept; NULL: in the state folder */
     unsigned sys_interval_s; /* between two publications of the counters; 0: never */
     bool sys_interval_given;
 } plugin_options;
@@ -47,6 +49,7 @@ typedef struct {
     bool published_once;
     gate_counters published; /* as last published */
     notice_counters notices_published;
+    directory_counters directory_published;
     gate_counters warned;                  /* as last told in a warning */
     report_client clients[REPORT_CLIENTS]; /* those refused most since that warning */
 } report;
@@ -55,31 +58,54 @@ typedef struct {
 void report_refusal(report *r, const gate_message *m, const gate_verdict *verdict);
 
 /* Called on each tick: counters, at their interval; a warning, at most once a minute; the state, every 5 s. */
-void report_tick(report *r, gate *g, const notice_counters *told);
+void report_tick(report *r, gate *g, directory *d, const notice_counters *told);
 
 /* Told at debug level: Mosquitto itself tells of the disconnection. */
 void report_kick(const char *client_id);
 
 /* Warnings where rules or records are such that nothing is protected, nobody can speak, or somebody soon cannot. */
-void report_concerns(const gate *g);
+void report_concerns(const gate *g, directory *d);
 
 /* The line at a reload, and report_concerns. */
-void report_reload(const gate *g, gate_reload_result result, const gate_error *error);
+void report_reload(const gate *g, directory *d, gate_reload_result result, const char *error);
 
 /* The line at the start, and report_concerns. */
-void report_start(const gate *g, const plugin_options *options);
+void report_start(const gate *g, directory *d, const plugin_options *options);
 
 /* ---- events.c: from Mosquitto's events to the gate ---- */
 
 typedef struct {
     mosquitto_plugin_id_t *id;
+    char *policy_path;
     gate *gate;
+    directory *directory;
+    bool closing;      /* nothing may be published any more */
+    bool reloading;    /* in the directory's thread */
+    bool reload_again; /* asked for meanwhile */
     report report;
     notices *notices;
 } plugin;
 
+/* One refused or observed message: told to operators and, where it was its own, to its sender. */
+void events_tell(plugin *p, const gate_message *m, const gate_verdict *verdict);
+
 /* Registers all callbacks, or none (an error code of Mosquitto's). */
 int events_register(plugin *p);
 void events_unregister(plugin *p);
+
+/* ---- control.c: between the broker and the directory ---- */
+
+/* Opens the policy, directory and gate. False, and one line in `error`. */
+bool control_open(plugin *p, gate_error *error, const plugin_options *options);
+void control_close(plugin *p);
+
+/* A message on the control topic. Its answer comes on a later tick. */
+int control_on_command(int event, void *event_data, void *userdata);
+
+/* On each tick, where no verdict is kept: what the directory has done. True: it goes on at once. */
+bool control_tick(plugin *p);
+
+/* Reads policy and records again, in the directory's thread; told when that is done. */
+void control_reload(plugin *p);
 
 #endif

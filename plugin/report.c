@@ -154,7 +154,7 @@ static void publish_change(const report *r, const char *name, const char *suffix
         return;
     snprintf(topic, sizeof topic, SYS_PREFIX "%s%s", name, suffix);
     int n = snprintf(text, sizeof text, "%" PRIu64, now);
-    broker_publish(topic, text, (size_t)n, true);
+    broker_publish(topic, text, (size_t)n, 0, true);
 }
 
 /* Their names are fixed: docs/OPERATIONS.md. */
@@ -186,6 +186,20 @@ static void publish_counters(report *r, const gate_counters *now, const notice_c
     r->published_once = true;
 }
 
+static void publish_directory(report *r, directory_counters now)
+{
+    const directory_counters *before = &r->directory_published;
+    publish_change(r, "directory/records", "", now.records, before->records);
+    publish_change(r, "directory/commands", "", now.commands, before->commands);
+    publish_change(r, "directory/changes", "", now.changes, before->changes);
+    publish_change(r, "directory/refused", "", now.refused, before->refused);
+    publish_change(r, "directory/unserved", "", now.unserved, before->unserved);
+    publish_change(r, "store/commits", "", now.commits, before->commits);
+    publish_change(r, "store/failures", "", now.store_failures, before->store_failures);
+    publish_change(r, "store/away", "", now.store_away, before->store_away);
+    r->directory_published = now;
+}
+
 static void look_around(gate *g)
 {
     if (gate_clock_went_back(g, pep_now_us()))
@@ -196,7 +210,7 @@ static void look_around(gate *g)
                                            "protected topics pass unchecked; load pep first");
 }
 
-void report_tick(report *r, gate *g, const notice_counters *told)
+void report_tick(report *r, gate *g, directory *d, const notice_counters *told)
 {
     const gate_counters *counters = gate_counters_of(g);
     uint64_t now = monotonic_ms();
@@ -205,8 +219,10 @@ void report_tick(report *r, gate *g, const notice_counters *told)
     warn(r, counters, now);
     if (due(&r->next_look_ms, now, LOOK_EVERY_MS))
         look_around(g);
-    if (r->sys_interval_s > 0 && due(&r->next_counters_ms, now, r->sys_interval_s * 1000ULL))
+    if (r->sys_interval_s > 0 && due(&r->next_counters_ms, now, r->sys_interval_s * 1000ULL)) {
+        publish_directory(r, directory_counted(d));
         publish_counters(r, counters, told);
+    }
 }
 
 /* ---- start and reload ---- */
@@ -229,43 +245,55 @@ static const char *day_text(char out[DAY_BYTES], uint64_t seconds)
     return told ? out : "?";
 }
 
-void report_concerns(const gate *g)
+void report_concerns(const gate *g, directory *d)
 {
     char day[DAY_BYTES];
-    const pep_record *first = NULL;
-    size_t ending = gate_records_ending(g, &first, ENDING_DAYS * 86400ULL);
+    char first[PEP_ID_MAX + 1] = "";
+    uint64_t first_s = 0;
+    size_t ending =
+        signers_ending(directory_signers(d), first, &first_s, pep_now_us() / 1000000 + ENDING_DAYS * 86400ULL);
     if (policy_rule_count(gate_policy(g)) == 0)
         mosquitto_log_printf(MOSQ_LOG_WARNING, "pep: the policy has no rules: no topic is protected");
-    else if (gate_record_count(g) == 0)
+    else if (signers_count(directory_signers(d)) == 0)
         mosquitto_log_printf(MOSQ_LOG_WARNING, "pep: there are no records: nobody can speak on protected topics");
     if (ending > 0)
         mosquitto_log_printf(MOSQ_LOG_WARNING,
                              "pep: records that end within %d days or have ended: %zu, first %s on %s", ENDING_DAYS,
-                             ending, first->id, day_text(day, first->not_after_s));
+                             ending, first, day_text(day, first_s));
 }
 
-void report_start(const gate *g, const plugin_options *options)
+/* Not its address: a password may stand in it. */
+static const char *where_kept(const plugin_options *options)
+{
+    if (options->store == NULL)
+        return "directory.db";
+    return strncmp(options->store, "sqlite:", 7) == 0 ? options->store : "PostgreSQL";
+}
+
+void report_start(const gate *g, directory *d, const plugin_options *options)
 {
     size_t observed = observed_rules(gate_policy(g));
     mosquitto_log_printf(
         MOSQ_LOG_NOTICE,
         "pep %s: Mosquitto %s (built for %d.%d.%d), rules: %zu enforced, %zu observed, records: %zu in "
-        "%s, %sreplay state in %s",
+        "%s%s%s, %sreplay state in %s",
         pep_version(), broker_is_2_1() ? "2.1 or later" : "2.0", LIBMOSQUITTO_MAJOR, LIBMOSQUITTO_MINOR,
-        LIBMOSQUITTO_REVISION, policy_rule_count(gate_policy(g)) - observed, observed, gate_record_count(g),
-        options->records, gate_state_is_new(g) ? "new " : "", options->state);
-    report_concerns(g);
+        LIBMOSQUITTO_REVISION, policy_rule_count(gate_policy(g)) - observed, observed,
+        signers_count(directory_signers(d)), where_kept(options), options->records == NULL ? "" : " and ",
+        options->records == NULL ? "" : options->records, gate_state_is_new(g) ? "new " : "", options->state);
+    report_concerns(g, d);
 }
 
-void report_reload(const gate *g, gate_reload_result result, const gate_error *error)
+void report_reload(const gate *g, directory *d, gate_reload_result result, const char *error)
 {
     size_t observed = observed_rules(gate_policy(g));
     if (result == GATE_RELOADED)
         mosquitto_log_printf(MOSQ_LOG_NOTICE, "pep: reloaded, rules: %zu enforced, %zu observed, records: %zu",
-                             policy_rule_count(gate_policy(g)) - observed, observed, gate_record_count(g));
+                             policy_rule_count(gate_policy(g)) - observed, observed,
+                             signers_count(directory_signers(d)));
     else if (result == GATE_UNCHANGED)
         mosquitto_log_printf(MOSQ_LOG_NOTICE, "pep: reload: nothing changed");
     else
-        mosquitto_log_printf(MOSQ_LOG_ERR, "pep: reload failed, the old policy and records stay: %s", error->text);
-    report_concerns(g);
+        mosquitto_log_printf(MOSQ_LOG_ERR, "pep: reload failed, the old policy and records stay: %s", error);
+    report_concerns(g, d);
 }

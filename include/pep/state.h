@@ -61,9 +61,15 @@ PEP_API void pep_replay_sync(pep_replay *replay);
 /*
  * The slot of `key` (16 bytes: a gate's is the signer's kid, a receiver's comes from pep_replay_key), made where there
  * is none; room on disk is taken here, so that later writes cannot fail. Slots are never given away again.
- * PEP_CANNOT_WRITE (disk full), PEP_NO_MEMORY.
+ * PEP_CANNOT_WRITE (disk full), PEP_NO_MEMORY. Ask it for what was verified only: whoever is verified takes room.
  */
 PEP_API PEP_MUST_CHECK pep_reason pep_replay_slot(pep_replay *replay, size_t *slot, const uint8_t key[PEP_KID_BYTES]);
+
+/* True, and the slot, where there is one: of a key without one nothing was seen. */
+PEP_API bool pep_replay_find(const pep_replay *replay, size_t *slot, const uint8_t key[PEP_KID_BYTES]);
+
+/* Takes room on disk for so many more slots, so that pep_replay_slot need not. As pep_replay_slot. */
+PEP_API PEP_MUST_CHECK pep_reason pep_replay_reserve(pep_replay *replay, size_t slots);
 
 /* A receiver's key: per signer and topic. */
 PEP_API void pep_replay_key(uint8_t key[PEP_KID_BYTES], const uint8_t kid[PEP_KID_BYTES], const uint8_t *topic,

@@ -338,13 +338,26 @@ static void step(run *r, pep_view *in)
     }
 }
 
+/* Of the records, which never change. */
+static signers *known_signers(void)
+{
+    static signers *known;
+    pep_error error;
+    if (known == NULL && (known = signers_new()) != NULL)
+        must(signers_load_folder(known, &error, fuzz_path("records")), "the records can be read");
+    return known;
+}
+
 static gate *open_gate(bool bound)
 {
     gate_error error = {{0}};
     unlink(fuzz_path("state/replay"));
     random_restart("gate"); /* the same key for its tables each time */
-    const gate_config config = {fuzz_path(bound ? "username.conf" : "none.conf"), fuzz_path("records"),
-                                fuzz_path("state")};
+    policy_error why;
+    const gate_config config = {.policy = policy_load(&why, fuzz_path(bound ? "username.conf" : "none.conf")),
+                                .signers = known_signers(),
+                                .state_dir = fuzz_path("state")};
+    must(config.policy != NULL && config.signers != NULL, "policy and records can be read");
     gate *g = gate_open(&error, &config);
     must(g != NULL, error.text);
     return g;

@@ -30,6 +30,7 @@ typedef struct {
     char policy[300];
     char records[300];
     char state[300];
+    signers *signers;
     gate *gate;
     pep_device known;
     pep_device stranger;
@@ -60,14 +61,39 @@ static void save_record_until(const bench *b, const pep_device *device, const ch
     CU_ASSERT_EQUAL_FATAL(pep_record_save(&error, path, bytes, n), PEP_OK);
 }
 
+static policy *read_policy(const bench *b)
+{
+    policy_error why;
+    policy *p = policy_load(&why, b->policy);
+    if (p == NULL)
+        printf("%s\n", why.text);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(p);
+    return p;
+}
+
+static gate *open_in(const bench *b, const char *state, gate_error *error)
+{
+    const gate_config config = {.policy = read_policy(b), .signers = b->signers, .state_dir = state};
+    gate *g = gate_open(error, &config);
+    if (g == NULL)
+        policy_free(config.policy);
+    return g;
+}
+
 static gate *open_gate(const bench *b)
 {
     gate_error error = {{0}};
-    const gate_config config = {b->policy, b->records, b->state};
-    gate *g = gate_open(&error, &config);
+    gate *g = open_in(b, b->state, &error);
     if (g == NULL)
         printf("gate_open: %s\n", error.text);
     return g;
+}
+
+/* The policy as it stands in the file now. */
+static void reload(bench *b)
+{
+    gate_error error;
+    CU_ASSERT_EQUAL(gate_reload(b->gate, &error, read_policy(b), true), GATE_RELOADED);
 }
 
 static void save_record(const bench *b, const pep_device *device, const char *name)
@@ -89,6 +115,9 @@ static void set_up(bench *b)
     CU_ASSERT_EQUAL_FATAL(pep_epoch_new(&b->epoch, b->known.sign_kid, "#"), PEP_OK);
     write_text(b->policy, rules);
     save_record(b, &b->known, "dev-1");
+    pep_error why;
+    b->signers = signers_new();
+    CU_ASSERT_TRUE_FATAL(b->signers != NULL && signers_load_folder(b->signers, &why, b->records));
     b->gate = open_gate(b);
     CU_ASSERT_PTR_NOT_NULL_FATAL(b->gate);
 }
@@ -96,6 +125,7 @@ static void set_up(bench *b)
 static void tear_down(bench *b)
 {
     gate_close(b->gate);
+    signers_free(b->signers);
     pep_epoch_wipe(&b->epoch);
     scratch_end();
 }
@@ -379,10 +409,9 @@ static void test_redelivery_of_names(void)
         const char *client_id, *username, *other_id, *other_name;
     } cases[] = {{"ab", "c", "a", "bc"}, {"a", NULL, NULL, "a"}};
     bench b;
-    gate_error error;
     set_up(&b);
     write_text(b.policy, "bind = \"none\"; topics = ( { filter = \"#\"; signers = [ \"*\" ]; } );");
-    CU_ASSERT_EQUAL(gate_reload(b.gate, &error), GATE_RELOADED);
+    reload(&b);
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         envelope e = ordinary(&b, "x", NOW + i, 0);
         gate_message m = from_client("x", &e);
@@ -616,11 +645,10 @@ static void test_clear(void)
 static void test_clear_by_an_admin(void)
 {
     bench b;
-    gate_error error;
     set_up(&b);
     write_text(b.policy, "bind = \"username\"; admins = [ \"dev-1\" ];\n"
                          "topics = ( { filter = \"o/#\"; signers = [ \"dev-2\" ]; } );");
-    CU_ASSERT_EQUAL(gate_reload(b.gate, &error), GATE_RELOADED);
+    reload(&b);
     envelope clear = ordinary(&b, "o/x", NOW, PEP_FLAG_CLEAR);
     envelope message = ordinary(&b, "o/x", NOW + 1, 0);
     gate_message m = from_client("o/x", &clear);
@@ -640,7 +668,6 @@ static void test_clear_by_an_admin(void)
 static void test_auditor(void)
 {
     bench b;
-    gate_error error;
     set_up(&b);
     gate_message m = {.username = "dev-1", .client_id = "c"};
     CU_ASSERT_FALSE(gate_is_auditor(b.gate, &m));
@@ -652,7 +679,7 @@ static void test_auditor(void)
         char text[200];
         snprintf(text, sizeof text, "bind = \"%s\"; admins = [ \"dev-1\" ]; topics = ();", cases[i].bind);
         write_text(b.policy, text);
-        CU_ASSERT_EQUAL(gate_reload(b.gate, &error), GATE_RELOADED);
+        reload(&b);
         m = (gate_message){.username = "dev-1", .client_id = "c"};
         CU_ASSERT_EQUAL(gate_is_auditor(b.gate, &m), cases[i].by_name);
         m = (gate_message){.username = "other", .client_id = "dev-1"};
@@ -669,8 +696,7 @@ static void test_without_state(void)
     bench b;
     set_up(&b);
     gate_error error = {{0}};
-    const gate_config config = {b.policy, b.records, NULL};
-    gate *g = gate_open(&error, &config);
+    gate *g = open_in(&b, NULL, &error);
     CU_ASSERT_PTR_NOT_NULL_FATAL(g);
     envelope e = ordinary(&b, "s/dev-1/t", NOW, 0);
     gate_message m = from_client("s/dev-1/t", &e);
@@ -681,7 +707,7 @@ static void test_without_state(void)
     e.bytes[e.n - 1] ^= 1;
     gate_tick(g);
     CU_ASSERT_EQUAL(gate_at_delivery(g, &m).reason, PEP_BAD_SIGNATURE);
-    CU_ASSERT_EQUAL(gate_reload(g, &error), GATE_UNCHANGED);
+    CU_ASSERT_EQUAL(gate_reload(g, &error, read_policy(&b), false), GATE_UNCHANGED);
     gate_close(g);
     tear_down(&b);
 }
@@ -723,8 +749,7 @@ static void open_for_abuse(bench *b)
                           "topics = ( { filter = \"plain/#\"; payload = \"signed\"; signers = [ \"*\" ]; },\n"
                           "           { filter = \"seen/#\"; payload = \"signed\"; mode = \"observe\";\n"
                           "             signers = [ \"*\" ]; } );");
-    gate_error error;
-    CU_ASSERT_EQUAL(gate_reload(b->gate, &error), GATE_RELOADED);
+    reload(b);
 }
 
 static int kicks(bench *b, const char *client_id)
@@ -756,7 +781,6 @@ static void test_budget_rate(void)
 static void test_budget_kicks(void)
 {
     bench b;
-    gate_error error;
     open_for_abuse(&b);
     CU_ASSERT_EQUAL(verified_of(&b, 41, "bad", "u", "10.0.0.1", START), 21);
     CU_ASSERT_EQUAL(kicks(&b, "bad"), 0);
@@ -787,12 +811,12 @@ static void test_budget_kicks(void)
     CU_ASSERT_EQUAL(kicks(&b, "bad"), 0);
     write_text(b.policy, "budget = { over = \"refuse\"; };\n"
                          "topics = ( { filter = \"plain/#\"; payload = \"signed\"; signers = [ \"*\" ]; } );");
-    CU_ASSERT_EQUAL(gate_reload(b.gate, &error), GATE_RELOADED);
+    reload(&b);
     CU_ASSERT_EQUAL(verified_of(&b, 100, "bad", "u", "10.0.0.1", START), 0); /* the reload forgot nothing */
     CU_ASSERT_EQUAL(kicks(&b, "bad"), 0);
     write_text(b.policy, "budget = { rate = 0; };\n"
                          "topics = ( { filter = \"plain/#\"; payload = \"signed\"; signers = [ \"*\" ]; } );");
-    CU_ASSERT_EQUAL(gate_reload(b.gate, &error), GATE_RELOADED);
+    reload(&b);
     CU_ASSERT_EQUAL(verified_of(&b, 100, "bad", "u", "10.0.0.1", START), 100);
     tear_down(&b);
 }
@@ -984,8 +1008,7 @@ static void test_observed_deliveries(void)
     CU_ASSERT_TRUE(v.action == GATE_PASS && v.reason == PEP_OK);
     CU_ASSERT_EQUAL(verifications(&b), 0);
     gate_error error;
-    const gate_config config = {b.policy, b.records, NULL};
-    gate *audit = gate_open(&error, &config);
+    gate *audit = open_in(&b, NULL, &error);
     CU_ASSERT_PTR_NOT_NULL_FATAL(audit);
     v = gate_at_delivery(audit, &m);
     CU_ASSERT_TRUE(v.action == GATE_PASS && v.reason == PEP_BAD_SIGNATURE);
@@ -1135,8 +1158,7 @@ static void test_dollar_will(void)
     envelope e = sealed(&m); /* the sealing API refuses `$` topics: move the signed topic under the gate's prefix */
     write_text(b.policy,
                "topics = ( { filter = \"$x/#\"; signers = [ \"*\" ]; prefix = \"$x/\"; payload = \"signed\"; } );");
-    gate_error error;
-    CU_ASSERT_EQUAL(gate_reload(b.gate, &error), GATE_RELOADED);
+    reload(&b);
     gate_message g = from_client("$x/odd", &e);
     CU_ASSERT_EQUAL(gate_at_access(b.gate, &g).reason, PEP_MISPLACED_FLAG);
     tear_down(&b);
@@ -1147,54 +1169,20 @@ static void test_reload(void)
     bench b;
     set_up(&b);
     gate_error error = {{0}};
-    CU_ASSERT_EQUAL(gate_reload(b.gate, &error), GATE_UNCHANGED);
-    write_text(b.policy, "topics = ( { filter = \"a\" } );");
-    CU_ASSERT_EQUAL(gate_reload(b.gate, &error), GATE_RELOAD_FAILED);
-    CU_ASSERT_PTR_NOT_NULL(strstr(error.text, b.policy));
-    CU_ASSERT_EQUAL(policy_rule_count(gate_policy(b.gate)), 7);
-    write_text(b.policy, rules);
+    CU_ASSERT_EQUAL(gate_reload(b.gate, &error, read_policy(&b), false), GATE_UNCHANGED);
+    CU_ASSERT_EQUAL(gate_counters_of(b.gate)->policies_loaded, 1);
     envelope e = ordinary(&b, "s/dev-1/t", NOW, 0);
     gate_message m = from_client("s/dev-1/t", &e);
     CU_ASSERT_EQUAL(publish(&b, &m), PEP_OK);
-    save_record(&b, &b.stranger, "dev-2");
-    CU_ASSERT_EQUAL(gate_reload(b.gate, &error), GATE_RELOADED);
-    CU_ASSERT_EQUAL(gate_record_count(b.gate), 2);
+    CU_ASSERT_EQUAL(gate_reload(b.gate, &error, read_policy(&b), true), GATE_RELOADED);
     CU_ASSERT_EQUAL(publish(&b, &m), PEP_REPLAYED); /* the replay state outlives it */
-    CU_ASSERT_EQUAL(gate_counters_of(b.gate)->policies_loaded, 2);
+    write_text(b.policy, "topics = ( { filter = \"a\"; signers = [ \"*\" ]; } );");
+    CU_ASSERT_EQUAL(gate_reload(b.gate, &error, read_policy(&b), false), GATE_RELOADED);
+    CU_ASSERT_EQUAL(policy_rule_count(gate_policy(b.gate)), 1);
+    CU_ASSERT_EQUAL(gate_counters_of(b.gate)->policies_loaded, 3);
+    CU_ASSERT_EQUAL(gate_counters_of(b.gate)->policies_failed, 0);
+    gate_reload_failed(b.gate);
     CU_ASSERT_EQUAL(gate_counters_of(b.gate)->policies_failed, 1);
-    char junk[400];
-    snprintf(junk, sizeof junk, "%s/half.pub", b.records);
-    write_text(junk, "-----BEGIN PEP RECORD-----\nAAAA");
-    CU_ASSERT_EQUAL(gate_reload(b.gate, &error), GATE_RELOAD_FAILED);
-    CU_ASSERT_PTR_NOT_NULL(strstr(error.text, "half.pub"));
-    CU_ASSERT_EQUAL(gate_record_count(b.gate), 2);
-    tear_down(&b);
-}
-
-/* As many records as before, and one of them another one. */
-static void test_reload_of_changed_records(void)
-{
-    enum { KEY, ID, NOT_AFTER, CHANGES };
-    bench b;
-    gate_error error;
-    set_up(&b);
-    for (int change = KEY; change < CHANGES; change++) {
-        uint8_t bytes[PEP_RECORD_BYTES_MAX];
-        size_t n;
-        char path[400];
-        pep_error why;
-        uint64_t not_after_s = NOW / 1000000 + (change == NOT_AFTER ? 2000 : 1000);
-        if (change == KEY)
-            CU_ASSERT_EQUAL_FATAL(pep_device_new(&b.known, "dev-1"), PEP_OK);
-        if (change == ID)
-            strcpy(b.known.id, "dev-3");
-        snprintf(path, sizeof path, "%s/dev-1.pub", b.records);
-        CU_ASSERT_EQUAL_FATAL(unlink(path), 0);
-        CU_ASSERT_EQUAL_FATAL(pep_record_sign(bytes, &n, &b.known, NOW / 1000000 - 1000, not_after_s), PEP_OK);
-        CU_ASSERT_EQUAL_FATAL(pep_record_save(&why, path, bytes, n), PEP_OK);
-        CU_ASSERT_EQUAL(gate_reload(b.gate, &error), GATE_RELOADED);
-        CU_ASSERT_EQUAL(gate_reload(b.gate, &error), GATE_UNCHANGED);
-    }
     tear_down(&b);
 }
 
@@ -1203,12 +1191,11 @@ static void test_reload_between_hooks(void)
 {
     bench b;
     set_up(&b);
-    gate_error error;
     envelope e = ordinary(&b, "s/dev-1/t", NOW, 0);
     gate_message m = from_client("s/dev-1/t", &e);
     CU_ASSERT_EQUAL(gate_at_access(b.gate, &m).reason, PEP_OK);
     write_text(b.policy, "topics = ( { filter = \"s/#\"; signers = [ \"nobody\" ]; } );");
-    CU_ASSERT_EQUAL(gate_reload(b.gate, &error), GATE_RELOADED);
+    reload(&b);
     CU_ASSERT_EQUAL(gate_at_message(b.gate, &m).reason, PEP_SIGNER_NOT_ALLOWED);
     tear_down(&b);
 }
@@ -1237,23 +1224,6 @@ static void test_signer_names(void)
     CU_ASSERT_STRING_EQUAL(v.signer, "dev-1");
     m.payload_n = 0;
     CU_ASSERT_PTR_NULL(gate_at_access(b.gate, &m).signer);
-    tear_down(&b);
-}
-
-static void test_records_ending(void)
-{
-    bench b;
-    gate_error error;
-    const pep_record *first = NULL;
-    set_up(&b); /* dev-1 ends long after now */
-    CU_ASSERT_EQUAL(gate_records_ending(b.gate, &first, 0), 0);
-    save_record_until(&b, &b.stranger, "dev-2", pep_now_us() / 1000000 + 1000);
-    CU_ASSERT_EQUAL(gate_reload(b.gate, &error), GATE_RELOADED);
-    CU_ASSERT_EQUAL(gate_records_ending(b.gate, &first, 900), 0);
-    CU_ASSERT_EQUAL(gate_records_ending(b.gate, &first, 1100), 1);
-    CU_ASSERT_STRING_EQUAL(first->id, "dev-2");
-    CU_ASSERT_EQUAL(gate_records_ending(b.gate, &first, NOW / 1000000), 2);
-    CU_ASSERT_STRING_EQUAL(first->id, "dev-2");
     tear_down(&b);
 }
 
@@ -1292,29 +1262,228 @@ static void test_refused_starts(void)
     bench b;
     set_up(&b);
     gate_error error;
-    const gate_config configs[] = {
-        {"/nonexistent/policy", b.records, b.state},
-        {b.policy, "/nonexistent/records", b.state},
-        {b.policy, b.records, "/nonexistent/deep/state"},
-        {b.policy, b.records, b.policy},
-    };
+    const char *const states[] = {"/nonexistent/deep/state", b.policy};
     gate_close(b.gate);
-    for (size_t i = 0; i < sizeof configs / sizeof configs[0]; i++) {
+    for (size_t i = 0; i < sizeof states / sizeof states[0]; i++) {
         memset(&error, 0, sizeof error);
-        CU_ASSERT_PTR_NULL(gate_open(&error, &configs[i]));
+        CU_ASSERT_PTR_NULL(open_in(&b, states[i], &error));
         CU_ASSERT_TRUE(strlen(error.text) > 20 && strchr(error.text, '\n') == NULL);
     }
     CU_ASSERT_EQUAL(chmod(b.state, 0755), 0);
     b.gate = open_gate(&b);
     CU_ASSERT_PTR_NULL(b.gate);
     CU_ASSERT_EQUAL(chmod(b.state, 0700), 0);
-    write_text(b.policy, "enroll = \"open\"; topics = ( { filter = \"a\"; signers = [ \"*\" ]; } );");
+    tear_down(&b);
+}
+
+/* ---- keys that have ended ---- */
+
+/* Replaces what the signers know of the known device's key. */
+static void end_key(bench *b, signer_state state, uint64_t ended_s, uint64_t cutoff, bool has_key)
+{
+    signer_spec spec = {.id = "dev-1",
+                        .has_key = has_key,
+                        .state = state,
+                        .not_after_s = NOW / 1000000 + 1000,
+                        .ended_s = ended_s,
+                        .cutoff = cutoff,
+                        .head = true};
+    memcpy(spec.kid, b->known.sign_kid, PEP_KID_BYTES);
+    if (has_key)
+        memcpy(spec.sign_public, b->known.sign_public, PEP_SIGN_PUBLIC_BYTES);
+    CU_ASSERT_TRUE_FATAL(signers_put(b->signers, &spec));
+    gate_tick(b->gate);
+}
+
+static pep_reason try_live(bench *b, uint64_t seq)
+{
+    envelope e = ordinary(b, "s/dev-1/t", seq, 0);
+    gate_message m = from_client("s/dev-1/t", &e);
+    return publish(b, &m);
+}
+
+static pep_reason try_stored(bench *b, uint64_t seq)
+{
+    envelope e = ordinary(b, "s/dev-1/t", seq, 0);
+    gate_message m = from_client("s/dev-1/t", &e);
+    m.stored = true;
+    m.retain = true;
+    gate_tick(b->gate);
+    return gate_at_delivery(b->gate, &m).reason;
+}
+
+/* For a moment what is on its way is let through; what was retained up to the cutoff stays for good. */
+static void test_rotated_key(void)
+{
+    const uint64_t cutoff = NOW + 5;
+    bench b;
+    set_up(&b);
+    end_key(&b, SIGNER_ROTATED, NOW / 1000000 - PEP_GRACE_S, cutoff, true);
+    CU_ASSERT_EQUAL(try_live(&b, cutoff), PEP_OK);
+    CU_ASSERT_EQUAL(try_live(&b, cutoff + 1), PEP_ROTATED_SIGNER);
+    end_key(&b, SIGNER_ROTATED, NOW / 1000000 - PEP_GRACE_S - 1, cutoff, true);
+    CU_ASSERT_EQUAL(try_live(&b, cutoff - 1), PEP_ROTATED_SIGNER);
+    CU_ASSERT_EQUAL(try_stored(&b, cutoff), PEP_OK);
+    CU_ASSERT_EQUAL(try_stored(&b, cutoff + 1), PEP_ROTATED_SIGNER);
+    end_key(&b, SIGNER_ROTATED, NOW / 1000000, cutoff, false); /* nobody can verify it */
+    CU_ASSERT_EQUAL(try_live(&b, cutoff - 2), PEP_ROTATED_SIGNER);
+    CU_ASSERT_EQUAL(try_stored(&b, cutoff - 2), PEP_ROTATED_SIGNER);
+    tear_down(&b);
+}
+
+/* At its very next message, however fresh; a will as well. */
+static void test_revoked_key(void)
+{
+    bench b;
+    set_up(&b);
+    CU_ASSERT_EQUAL(try_live(&b, NOW), PEP_OK);
+    end_key(&b, SIGNER_REVOKED, NOW / 1000000, NOW, true);
+    CU_ASSERT_EQUAL(try_live(&b, NOW + 1), PEP_REVOKED_SIGNER);
+    CU_ASSERT_EQUAL(try_live(&b, NOW - 1), PEP_REVOKED_SIGNER); /* no grace */
+    envelope will = ordinary(&b, "w/dev-1", NOW - 1, PEP_FLAG_WILL);
+    gate_message m = from_client("w/dev-1", &will);
+    CU_ASSERT_EQUAL(gate_at_access(b.gate, &m).reason, PEP_REVOKED_SIGNER);
+    CU_ASSERT_EQUAL(try_stored(&b, NOW), PEP_OK);
+    CU_ASSERT_EQUAL(try_stored(&b, NOW + 1), PEP_REVOKED_SIGNER);
+    end_key(&b, SIGNER_CURRENT, 0, 0, true);
+    CU_ASSERT_EQUAL(try_live(&b, NOW + 2), PEP_OK);
+    tear_down(&b);
+}
+
+static void test_certified_groups(void)
+{
+    bench b;
+    set_up(&b);
+    write_text(b.policy, "bind = \"username\"; admins = [ \"@chiefs\" ];\n"
+                         "authority = [ \"AQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eHyA\" ];\n"
+                         "topics = ( { filter = \"g/#\"; signers = [ \"@fleet\" ]; } );");
+    reload(&b);
+    envelope e = ordinary(&b, "g/x", NOW, 0);
+    gate_message m = from_client("g/x", &e);
+    m.username = "dev-1";
+    CU_ASSERT_EQUAL(publish(&b, &m), PEP_SIGNER_NOT_ALLOWED);
+    CU_ASSERT_FALSE(gate_is_auditor(b.gate, &m));
+    signer_spec spec = {
+        .id = "dev-1", .has_key = true, .not_after_s = NOW / 1000000 + 1000, .groups = "chiefs\0fleet\0", .head = true};
+    memcpy(spec.kid, b.known.sign_kid, PEP_KID_BYTES);
+    memcpy(spec.sign_public, b.known.sign_public, PEP_SIGN_PUBLIC_BYTES);
+    CU_ASSERT_TRUE_FATAL(signers_put(b.signers, &spec));
+    gate_tick(b.gate);
+    CU_ASSERT_EQUAL(publish(&b, &m), PEP_OK);
+    CU_ASSERT_TRUE(gate_is_auditor(b.gate, &m));
+    tear_down(&b);
+}
+
+static unsigned uses;
+
+static void count_use(void *ctx, const uint8_t kid[PEP_KID_BYTES])
+{
+    uses += memcmp(((bench *)ctx)->known.sign_kid, kid, PEP_KID_BYTES) == 0 ? 1 : 100;
+}
+
+/* Told of a key's first good message, and of no other. */
+static void test_first_use(void)
+{
+    bench b;
+    gate_error error;
+    set_up(&b);
+    gate_close(b.gate);
+    uses = 0;
+    const gate_config config = {read_policy(&b), b.signers, b.state, count_use, &b};
+    b.gate = gate_open(&error, &config);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(b.gate);
+    envelope bad = ordinary(&b, "s/dev-1/t", NOW, 0);
+    bad.bytes[bad.n - 1] ^= 1;
+    gate_message m = from_client("s/dev-1/t", &bad);
+    CU_ASSERT_EQUAL(publish(&b, &m), PEP_BAD_SIGNATURE);
+    CU_ASSERT_EQUAL(uses, 0);
+    CU_ASSERT_EQUAL(try_live(&b, NOW + 1), PEP_OK);
+    CU_ASSERT_EQUAL(try_live(&b, NOW + 2), PEP_OK);
+    CU_ASSERT_EQUAL(uses, 1);
+    tear_down(&b);
+}
+
+/* Nobody is let in who could not be remembered, and those that are remembered go on. */
+static void test_no_room(void)
+{
+    bench b;
+    size_t slot;
+    uint8_t kid[PEP_KID_BYTES] = {1};
+    pep_error why;
+    set_up(&b);
+    gate_close(b.gate);
+    pep_replay *replay;
+    CU_ASSERT_EQUAL_FATAL(pep_replay_open(&replay, &why, scratch_path("state/replay")), PEP_OK);
+    struct stat st;
+    CU_ASSERT_EQUAL(stat(scratch_path("state/replay"), &st), 0);
+    for (size_t i = 0; i < (size_t)st.st_size / PEP_REPLAY_SLOT_BYTES - 1; i++, kid[1]++) /* behind its head */
+        CU_ASSERT_EQUAL(pep_replay_slot(replay, &slot, kid), PEP_OK);
+    pep_replay_close(replay);
     b.gate = open_gate(&b);
-    CU_ASSERT_PTR_NULL(b.gate);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(b.gate);
+    limit_files(true, 4096);
+    CU_ASSERT_EQUAL(try_live(&b, NOW), PEP_NO_ROOM);
+    CU_ASSERT_EQUAL(gate_counters_of(b.gate)->refused[PEP_NO_ROOM], 1);
+    limit_files(false, 0);
+    CU_ASSERT_EQUAL(try_live(&b, NOW), PEP_OK);
+    tear_down(&b);
+}
+
+/* Commands share the budget of what their sender publishes. */
+static void test_commands_and_budget(void)
+{
+    bench b;
+    open_for_abuse(&b);
+    gate_message m = {.client_id = "bad", .username = "u", .address = "10.0.0.1", .topic = PEP_CONTROL_TOPIC};
+    m.monotonic_us = START;
+    gate_verdict verdict;
+    CU_ASSERT_TRUE(gate_allows_command(b.gate, &verdict, &m));
+    gate_note_command(b.gate, &m, false);
+    unsigned allowed = 0;
+    for (unsigned i = 0; i < 100; i++) {
+        bool may = gate_allows_command(b.gate, &verdict, &m);
+        allowed += may;
+        if (may)
+            gate_note_command(b.gate, &m, false);
+    }
+    CU_ASSERT_EQUAL(allowed, 20);
+    CU_ASSERT_TRUE(verdict.action == GATE_REFUSE && verdict.reason == PEP_RATE_LIMITED && verdict.news);
+    CU_ASSERT_EQUAL(verified_of(&b, 10, "bad", "u", "10.0.0.1", START), 0);
+    CU_ASSERT_EQUAL(kicks(&b, "bad"), 1);
+    m.client_id = "good";
+    m.address = "10.0.0.2";
+    gate_note_command(b.gate, &m, true); /* standing, for what it publishes as well */
+    for (unsigned i = 0; i < 10; i++)
+        gate_note_command(
+            b.gate, &(gate_message){.client_id = "evil", .username = "u", .address = "10.0.0.2", .monotonic_us = START},
+            false);
+    CU_ASSERT_TRUE(gate_allows_command(b.gate, &verdict, &m));
+    tear_down(&b);
+}
+
+static void test_control_topic(void)
+{
+    bench b;
+    set_up(&b);
+    write_text(b.policy, "topics = ( { filter = \"$CONTROL/#\"; signers = [ \"dev-1\" ]; } );");
+    reload(&b);
+    envelope e = {.n = 2, .bytes = "{}"};
+    gate_message m = from_client(PEP_CONTROL_TOPIC, &e);
+    gate_verdict v = gate_at_access(b.gate, &m);
+    CU_ASSERT_TRUE(v.action == GATE_PASS && v.reason == PEP_OK && v.rule == NULL);
+    m = from_client(PEP_ANSWER_TOPIC, &e);
+    CU_ASSERT_EQUAL(gate_at_access(b.gate, &m).reason, PEP_RESERVED_TOPIC);
     tear_down(&b);
 }
 
 static const unit_test tests[] = {
+    {"a key that was replaced", test_rotated_key},
+    {"a key that was revoked", test_revoked_key},
+    {"groups of a certificate", test_certified_groups},
+    {"first use of a key", test_first_use},
+    {"no room to remember a new signer", test_no_room},
+    {"commands and the budget", test_commands_and_budget},
+    {"commands are the directory's", test_control_topic},
     {"one verification a message", test_one_verification},
     {"topics without a rule, reserved topics", test_not_protected},
     {"reasons", test_reasons},
@@ -1356,10 +1525,8 @@ static const unit_test tests[] = {
     {"observe", test_observe},
     {"observing a will", test_observed_will},
     {"reload", test_reload},
-    {"reload of changed records", test_reload_of_changed_records},
     {"reload between the hooks", test_reload_between_hooks},
     {"names of signers", test_signer_names},
-    {"records that end", test_records_ending},
     {"state survives", test_state_survives},
     {"refused starts", test_refused_starts},
 };

@@ -16,6 +16,7 @@ static size_t device_count;
 static pep_epoch epochs[DEVICES_MAX];
 static size_t epoch_count;
 static pep_keyring *keyring;
+static signers *known;                     /* the same, as a gate has them */
 static unsigned said[PEP_CANNOT_OPEN + 1]; /* how many vectors were judged so */
 static const char *current = "";           /* name of the vector, for people */
 
@@ -226,6 +227,8 @@ static void test_the_file_loads(void)
     cJSON_ArrayForEach(item, member(file, "epochs")) load_epoch(item);
     cJSON_ArrayForEach(item, member(file, "policies")) write_policy(item);
     CU_ASSERT_EQUAL_FATAL(pep_keyring_load(&keyring, &error, scratch_path("records")), PEP_OK);
+    known = signers_new();
+    CU_ASSERT_TRUE_FATAL(known != NULL && signers_load_folder(known, &error, scratch_path("records")));
 }
 
 /* ---- devices, epochs, records ---- */
@@ -379,13 +382,13 @@ static void check_parse_and_verify(const cJSON *vector, const cJSON *judgement, 
     check_structures(vector, &e);
     if (optional(vector, "fields") != NULL)
         check_fields(optional(vector, "fields"), &e);
-    const pep_record *signer = pep_keyring_find(keyring, e.kid);
-    if (signer == NULL)
+    const pep_record *by = pep_keyring_find(keyring, e.kid);
+    if (by == NULL)
         return;
     size_t work_n = PEP_WORK_BYTES(envelope.n);
     uint8_t *work = malloc(work_n);
     CU_ASSERT_PTR_NOT_NULL_FATAL(work);
-    pep_reason verified = pep_verify(work, work_n, &e, signer);
+    pep_reason verified = pep_verify(work, work_n, &e, by);
     CHECK(verified == (expected == PEP_BAD_SIGNATURE ? PEP_BAD_SIGNATURE : PEP_OK));
     free(work);
 }
@@ -398,7 +401,10 @@ static gate *open_gate(const char *policy_name)
     gate_error error = {{0}};
     snprintf(name, sizeof name, "%s.conf", policy_name);
     unlink(scratch_path("state/replay")); /* each vector begins with nothing seen */
-    const gate_config config = {scratch_path(name), scratch_path("records"), scratch_path("state")};
+    policy_error why;
+    const gate_config config = {
+        .policy = policy_load(&why, scratch_path(name)), .signers = known, .state_dir = scratch_path("state")};
+    CU_ASSERT_PTR_NOT_NULL_FATAL(config.policy);
     gate *g = gate_open(&error, &config);
     if (g == NULL)
         printf("\n    %s: %s\n", current, error.text);
@@ -488,12 +494,12 @@ static void test_names_differ(void)
     }
 }
 
-/* But for rate-limited, which is not about an envelope alone. */
+/* But for those that are not about an envelope alone: rate-limited, and what a directory has learned since. */
 static void test_every_reason_is_covered(void)
 {
     for (int i = PEP_OK; i <= PEP_CANNOT_OPEN; i++) {
         current = pep_reason_name((pep_reason)i);
-        if (strcmp(current, "unknown") != 0 && i != PEP_RATE_LIMITED)
+        if (strcmp(current, "unknown") != 0 && (i < PEP_RATE_LIMITED || i > PEP_NO_ROOM))
             CHECK(said[i] > 0);
     }
 }
@@ -503,6 +509,7 @@ static void test_nothing_is_left(void)
     for (size_t i = 0; i < epoch_count; i++)
         pep_epoch_wipe(&epochs[i]);
     pep_keyring_free(keyring);
+    signers_free(known);
     cJSON_Delete(file);
     scratch_end();
 }
