@@ -175,7 +175,12 @@ int events_register(plugin *p)
 {
     for (size_t i = 0; i < sizeof callbacks / sizeof callbacks[0]; i++) {
         int rc = mosquitto_callback_register(p->id, callbacks[i].event, callbacks[i].callback, callbacks[i].of, p);
-        if (rc != MOSQ_ERR_SUCCESS)
+        if (rc == MOSQ_ERR_ALREADY_EXISTS && callbacks[i].of != NULL)
+            mosquitto_log_printf(MOSQ_LOG_WARNING,
+                                 "pep: another plugin takes the commands on %s: this one carries out "
+                                 "none",
+                                 callbacks[i].of);
+        else if (rc != MOSQ_ERR_SUCCESS)
             return rc;
     }
     return MOSQ_ERR_SUCCESS;

@@ -53,6 +53,55 @@ void record_remove(const broker *b, const char *id)
     CU_ASSERT_EQUAL(unlink(record_path(b, id)), 0);
 }
 
+static void statement_write(const broker *b, const char *id, const uint8_t *bytes, size_t n)
+{
+    pep_error error = {0};
+    CU_ASSERT_EQUAL(pep_record_save(&error, record_path(b, id), bytes, n), PEP_OK);
+}
+
+/* Where the chain of a device that has just been enrolled ends. */
+static pep_head head_of(const pep_device *device)
+{
+    uint8_t bytes[PEP_RECORD_BYTES_MAX];
+    size_t n = 0;
+    pep_statement first;
+    pep_head head = {.version = 0};
+    CU_ASSERT_EQUAL(pep_record_sign(bytes, &n, device, now_s() - HOUR_S, now_s() + HOUR_S), PEP_OK);
+    CU_ASSERT_EQUAL(pep_statement_parse(&first, bytes, n), PEP_OK);
+    CU_ASSERT_EQUAL(pep_head_begin(&head, &first), PEP_OK);
+    return head;
+}
+
+/* A moment ago: what is sealed from now on lies above it. */
+static uint64_t cutoff(void)
+{
+    return pep_now_us() - 1000000;
+}
+
+static void revocation_add(const broker *b, const pep_device *device)
+{
+    uint8_t bytes[PEP_STATEMENT_BYTES_MAX];
+    size_t n = 0;
+    pep_head head = head_of(device);
+    CU_ASSERT_EQUAL(pep_revocation_sign(bytes, &n, device->sign_secret, &head, now_s(), cutoff()), PEP_OK);
+    statement_write(b, device->id, bytes, n);
+}
+
+static void rotation_add(const broker *b, const pep_device *device)
+{
+    uint8_t record[PEP_RECORD_BYTES_MAX];
+    uint8_t bytes[PEP_STATEMENT_BYTES_MAX];
+    size_t record_n = 0;
+    size_t n = 0;
+    pep_device next;
+    pep_head head = head_of(device);
+    CU_ASSERT_EQUAL(pep_device_new(&next, device->id), PEP_OK);
+    CU_ASSERT_EQUAL(pep_record_next(record, &record_n, &next, &head, now_s(), now_s() + HOUR_S), PEP_OK);
+    CU_ASSERT_EQUAL(pep_rotation_sign(bytes, &n, device->sign_secret, &head, record, record_n, cutoff()), PEP_OK);
+    statement_write(b, device->id, bytes, n);
+    pep_device_wipe(&next);
+}
+
 void cast_make(cast *c, const broker *b)
 {
     CU_ASSERT_EQUAL(pep_init(), PEP_OK);
@@ -60,11 +109,15 @@ void cast_make(cast *c, const broker *b)
     speaker_make(&c->carol, "carol");
     speaker_make(&c->bob, "bob");
     speaker_make(&c->old, "old");
+    speaker_make(&c->gone, "gone");
+    speaker_make(&c->turned, "turned");
     speaker_make(&c->mallory, "mallory");
     record_add(b, &c->alice.device);
     record_add(b, &c->carol.device);
     record_add(b, &c->bob.device);
     record_write(b, &c->old.device, now_s() - HOUR_S, now_s() - 1);
+    revocation_add(b, &c->gone.device);
+    rotation_add(b, &c->turned.device);
     c->seq = next_seq();
 }
 
@@ -74,6 +127,8 @@ void cast_wipe(cast *c)
     speaker_wipe(&c->carol);
     speaker_wipe(&c->bob);
     speaker_wipe(&c->old);
+    speaker_wipe(&c->gone);
+    speaker_wipe(&c->turned);
     speaker_wipe(&c->mallory);
 }
 
@@ -218,6 +273,16 @@ static sealed by_old(const cast *c, const char *topic, unsigned flags)
     return seal((seal_spec){.from = &c->old, .topic = topic, .flags = flags});
 }
 
+static sealed by_gone(const cast *c, const char *topic, unsigned flags)
+{
+    return seal((seal_spec){.from = &c->gone, .topic = topic, .flags = flags});
+}
+
+static sealed by_turned(const cast *c, const char *topic, unsigned flags)
+{
+    return seal((seal_spec){.from = &c->turned, .topic = topic, .flags = flags});
+}
+
 static sealed by_bob(const cast *c, const char *topic, unsigned flags)
 {
     return seal((seal_spec){.from = &c->bob, .topic = topic, .flags = flags});
@@ -292,6 +357,8 @@ const seal_case CASES[] = {
     {"for another topic", for_another_topic, PEP_WRONG_TOPIC, CASE_ALONE},
     {"unknown signer", by_mallory, PEP_UNKNOWN_SIGNER, CASE_ALONE},
     {"expired signer", by_old, PEP_EXPIRED_SIGNER, CASE_ALONE},
+    {"revoked signer", by_gone, PEP_REVOKED_SIGNER, CASE_ALONE},
+    {"signer with a newer key", by_turned, PEP_ROTATED_SIGNER, CASE_ALONE},
     {"signer not allowed here", by_bob, PEP_SIGNER_NOT_ALLOWED, CASE_ALONE},
     {"another device's client", by_carol, PEP_UNBOUND_CLIENT, CASE_ALONE},
     {"wrong will flag", with_the_wrong_flag, PEP_MISPLACED_FLAG, CASE_ALONE},

@@ -16,6 +16,8 @@ typedef struct {
     speaker carol;   /* allowed too */
     speaker bob;     /* has a record, and no rule names him */
     speaker old;     /* allowed; the record's not-after has passed */
+    speaker gone;    /* allowed once, then revoked */
+    speaker turned;  /* allowed; these are the keys that it had before a rotation */
     speaker mallory; /* has no record */
     uint64_t seq;    /* one that is used twice */
 } cast;

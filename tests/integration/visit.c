@@ -7,6 +7,12 @@
 
 #define LOOK_MS 5 /* for a message, between two looks at the log */
 
+/* Reasons are numbered in the order of the checks, but for those that came later. */
+static int step_of(pep_reason reason)
+{
+    return (int)(reason == PEP_REVOKED_SIGNER || reason == PEP_ROTATED_SIGNER ? PEP_EXPIRED_SIGNER : reason);
+}
+
 pep_reason door_expects(const door_column *column, const seal_case *k, const char **why_not)
 {
     *why_not = column->closed;
@@ -17,7 +23,7 @@ pep_reason door_expects(const door_column *column, const seal_case *k, const cha
         }
     if (column->unguarded)
         return PEP_OK;
-    bool earlier = k->reason != PEP_OK && k->reason < column->at_the_latest;
+    bool earlier = k->reason != PEP_OK && step_of(k->reason) < step_of(column->at_the_latest);
     return column->at_the_latest == PEP_OK || earlier ? k->reason : column->at_the_latest;
 }
 
