@@ -322,6 +322,36 @@ void pep_replay_commit(pep_replay *replay, size_t slot, pep_seen kind, uint64_t 
         commit_to_window(s, seq, digest);
 }
 
+static void raise(uint64_t *at, uint64_t to)
+{
+    if (to > *at)
+        *at = to;
+}
+
+static void merge_slot(replay_slot *into, const replay_slot *from)
+{
+    size_t at;
+    raise(&into->will_floor, from->will_floor);
+    raise(&into->floor, from->floor);
+    for (size_t i = 0; i < PEP_REPLAY_WINDOW; i++)
+        if (from->seqs[i] > into->floor && !in_window(into, from->seqs[i], &at))
+            commit_to_window(into, from->seqs[i], from->digests[i]);
+    raise(&into->highest, from->highest);
+}
+
+pep_reason pep_replay_merge(pep_replay *into, const pep_replay *from)
+{
+    pep_replay_note_time(into, from->map->newest_us);
+    for (size_t i = 0; i < from->used; i++) {
+        size_t slot;
+        pep_reason reason = pep_replay_slot(into, &slot, slot_at(from, i)->key);
+        if (reason != PEP_OK)
+            return reason;
+        merge_slot(slot_at(into, slot), slot_at(from, i));
+    }
+    return PEP_OK;
+}
+
 uint64_t pep_replay_newest_us(const pep_replay *replay)
 {
     return replay->map->newest_us;

@@ -95,6 +95,12 @@ PEP_API bool pep_replay_is_redelivery(const pep_replay *replay, size_t slot, uin
 /* Marks the seq as seen. `digest` may be NULL. Call it only after the signature verified. */
 PEP_API void pep_replay_commit(pep_replay *replay, size_t slot, pep_seen kind, uint64_t seq, const uint8_t *digest);
 
+/*
+ * Takes over what another state remembers: what counts as seen in either counts as seen in `into`, and more may, where
+ * the two together have more than a window. PEP_CANNOT_WRITE (disk full), PEP_NO_MEMORY.
+ */
+PEP_API PEP_MUST_CHECK pep_reason pep_replay_merge(pep_replay *into, const pep_replay *from);
+
 /* The newest time that was committed with pep_replay_note_time, 0 for none: a clock before it has gone backwards. */
 PEP_API uint64_t pep_replay_newest_us(const pep_replay *replay);
 PEP_API void pep_replay_note_time(pep_replay *replay, uint64_t us);

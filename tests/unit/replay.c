@@ -663,6 +663,109 @@ static void test_start(void)
     CU_ASSERT_EQUAL(pep_init(), PEP_OK);
 }
 
+/* ---- two states together ---- */
+
+/* Opens a second state beside `replay`, whose slot of key 0 is the second's `other_slot`. */
+static pep_replay *open_other(size_t *other_slot)
+{
+    uint8_t key[PEP_KID_BYTES];
+    pep_replay *other = NULL;
+    key_of(key, 0);
+    CU_ASSERT_EQUAL_FATAL(pep_replay_open(&other, &error, scratch_path("other.state")), PEP_OK);
+    CU_ASSERT_EQUAL_FATAL(pep_replay_slot(other, other_slot, key), PEP_OK);
+    return other;
+}
+
+static void test_merge(void)
+{
+    begin();
+    size_t other_slot;
+    pep_replay *other = open_other(&other_slot);
+    static const uint8_t digest[PEP_REPLAY_DIGEST_BYTES] = {1, 2, 3};
+    see(10);
+    see(30);
+    pep_replay_commit(other, other_slot, PEP_SEEN_MESSAGE, 20, digest);
+    pep_replay_commit(other, other_slot, PEP_SEEN_MESSAGE, 40, NULL);
+    pep_replay_commit(other, other_slot, PEP_SEEN_WILL, 25, NULL);
+    pep_replay_note_time(other, 77);
+    CU_ASSERT_EQUAL(pep_replay_merge(replay, other), PEP_OK);
+    for (uint64_t seq = 1; seq <= 50; seq++)
+        CU_ASSERT_EQUAL(is_new_message(seq), seq % 10 != 0 || seq == 50);
+    CU_ASSERT_FALSE(is_new(PEP_SEEN_STATE, 40));
+    CU_ASSERT_TRUE(is_new(PEP_SEEN_STATE, 41));
+    CU_ASSERT_FALSE(is_new(PEP_SEEN_WILL, 25));
+    CU_ASSERT_TRUE(is_new(PEP_SEEN_WILL, 26));
+    CU_ASSERT_TRUE(pep_replay_is_redelivery(replay, slot, 20, digest));
+    CU_ASSERT_EQUAL(pep_replay_newest_us(replay), 77);
+    CU_ASSERT_EQUAL(pep_replay_merge(replay, other), PEP_OK); /* again: nothing more */
+    CU_ASSERT_TRUE(is_new_message(41) && is_new_message(39));
+    pep_replay_close(other);
+    end();
+}
+
+/* Signers that only one of them has; and nothing goes back where the older one is the one that is taken over. */
+static void test_merge_older(void)
+{
+    begin();
+    size_t other_slot;
+    uint8_t key[PEP_KID_BYTES];
+    pep_replay *other = open_other(&other_slot);
+    pep_replay_commit(other, other_slot, PEP_SEEN_MESSAGE, 5, NULL);
+    for (uint64_t i = 1; i < 200; i++) {
+        key_of(key, i);
+        CU_ASSERT_EQUAL_FATAL(pep_replay_slot(other, &other_slot, key), PEP_OK);
+        pep_replay_commit(other, other_slot, PEP_SEEN_MESSAGE, 1000 + i, NULL);
+    }
+    for (uint64_t i = 1; i <= 2 * PEP_REPLAY_WINDOW; i++)
+        see(10 * i);
+    pep_replay_commit(replay, slot, PEP_SEEN_WILL, 9, NULL);
+    pep_replay_note_time(replay, 5);
+    CU_ASSERT_EQUAL(pep_replay_merge(replay, other), PEP_OK);
+    pep_replay_close(other);
+    reopen();
+    CU_ASSERT_FALSE(is_new_message(5) || is_new_message(10) || is_new_message(20ULL * PEP_REPLAY_WINDOW));
+    CU_ASSERT_TRUE(is_new_message(20ULL * PEP_REPLAY_WINDOW + 1) && is_new_message(20ULL * PEP_REPLAY_WINDOW - 1));
+    CU_ASSERT_FALSE(is_new(PEP_SEEN_WILL, 9));
+    CU_ASSERT_EQUAL(pep_replay_newest_us(replay), 5);
+    for (uint64_t i = 1; i < 200; i++) {
+        key_of(key, i);
+        CU_ASSERT_TRUE_FATAL(pep_replay_find(replay, &slot, key));
+        CU_ASSERT_FALSE(is_new_message(1000 + i));
+        CU_ASSERT_TRUE(is_new_message(999 + i));
+    }
+    end();
+}
+
+static void test_merge_model(void)
+{
+    srand(7);
+    for (int round = 0; round < 300; round++) {
+        begin();
+        size_t other_slot;
+        pep_replay *other = open_other(&other_slot);
+        bool known[400] = {false};
+        for (int i = rand() % 200; i > 0; i--) {
+            uint64_t seq = (uint64_t)rand() % 399 + 1;
+            if (pep_replay_check(other, other_slot, PEP_SEEN_MESSAGE, seq) == PEP_OK)
+                pep_replay_commit(other, other_slot, PEP_SEEN_MESSAGE, seq, NULL);
+            seq = (uint64_t)rand() % 399 + 1;
+            if (is_new_message(seq))
+                see(seq);
+        }
+        for (uint64_t seq = 1; seq < 400; seq++)
+            known[seq] =
+                !is_new_message(seq) || pep_replay_check(other, other_slot, PEP_SEEN_MESSAGE, seq) == PEP_REPLAYED;
+        CU_ASSERT_EQUAL(pep_replay_merge(replay, other), PEP_OK);
+        bool forgot = false;
+        for (uint64_t seq = 1; seq < 400; seq++)
+            forgot = forgot || (known[seq] && is_new_message(seq));
+        CU_ASSERT_FALSE(forgot);
+        CU_ASSERT_TRUE(is_new_message(400));
+        pep_replay_close(other);
+        end();
+    }
+}
+
 static const unit_test tests[] = {
     {"the library starts", test_start},
     {"window: new, twice, out of order", test_window},
@@ -691,6 +794,9 @@ static const unit_test tests[] = {
     {"kill -9", test_kill},
     {"kill -9 while growing", test_kill_while_growing},
     {"against a naive model", test_model},
+    {"two states together", test_merge},
+    {"two states together: the older one", test_merge_older},
+    {"two states together: nothing is forgotten", test_merge_model},
 };
 
 UNIT_MAIN("replay", tests)
