@@ -11,13 +11,7 @@
  * becomes known gets a new block, so that running out of memory leaves the old one as it was.
  */
 typedef struct {
-    UT_hash_handle by_kid; /* what a look-up compares stands at its end, beside the kid */
-    uint8_t kid[PEP_KID_BYTES];
-    uint8_t sign_public[PEP_SIGN_PUBLIC_BYTES];
-    uint64_t not_after_s;
-    uint64_t ended_s;
-    uint64_t cutoff;
-    UT_hash_handle by_id; /* only heads are found by id */
+    uint8_t kid[PEP_KID_BYTES]; /* what a look-up needs stands together, in one cache line or two */
     uint8_t state;
     uint8_t id_n;
     bool has_key : 1;
@@ -28,15 +22,34 @@ typedef struct {
     bool distrusted : 1;
     bool used : 1;
     bool served : 1;
-    char text[]; /* the id and NUL, then the groups */
+    uint64_t not_after_s;
+    uint64_t ended_s;
+    uint64_t cutoff;
+    uint8_t sign_public[PEP_SIGN_PUBLIC_BYTES];
+    UT_hash_handle by_id; /* only heads are found by id */
+    char text[];          /* the id and NUL, then the groups */
 } entry;
+
+/*
+ * Kids are found by open addressing, in a table of which at most half is taken. uthash goes from entry to entry, and
+ * among a million of them each is a cache miss, 200 ns on a virtual machine: here the slot is one, and the entry the
+ * second and last. No kid is ever removed: keys that end are still known.
+ */
+typedef struct {
+    entry *entry;  /* NULL: free */
+    uint32_t hash; /* spares looking at entries of other kids */
+} kid_slot;
+
+#define FIRST_SLOTS 64
 
 struct signers {
     /* Devices choose their ids and, by trying, their kids: without secrets all could be made to lie in one place. */
     uint8_t id_key[crypto_shorthash_KEYBYTES];
     uint64_t kid_key[5];
-    entry *kids; /* uthash heads */
-    entry *ids;
+    kid_slot *slots;
+    size_t slot_count; /* a power of two */
+    size_t key_count;
+    entry *ids; /* uthash's head */
     signer_ids files;
     size_t count; /* heads that are current and found */
     size_t bytes; /* of the entries */
@@ -47,6 +60,12 @@ signers *signers_new(void)
     signers *s = calloc(1, sizeof *s);
     if (s == NULL)
         return NULL;
+    s->slots = calloc(FIRST_SLOTS, sizeof *s->slots);
+    if (s->slots == NULL) {
+        free(s);
+        return NULL;
+    }
+    s->slot_count = FIRST_SLOTS;
     crypto_shorthash_keygen(s->id_key);
     randombytes_buf(s->kid_key, sizeof s->kid_key);
     return s;
@@ -57,13 +76,9 @@ void signers_free(signers *s)
     if (s == NULL)
         return;
     HASH_CLEAR(by_id, s->ids);
-    entry *e = s->kids;
-    entry *next;
-    HASH_CLEAR(by_kid, s->kids);
-    for (; e != NULL; e = next) { /* the entries are still a list */
-        next = e->by_kid.next;
-        free(e);
-    }
+    for (size_t i = 0; i < s->slot_count; i++)
+        free(s->slots[i].entry);
+    free(s->slots);
     signer_ids_free(&s->files);
     free(s);
 }
@@ -82,19 +97,53 @@ static unsigned hash_id(const signers *s, const char *id, size_t n)
  * (M. Thorup, "High Speed Hashing for Integers and Strings", 3.5: strongly universal with random keys) at a fraction of
  * SipHash's time.
  */
-static unsigned hash_kid(const signers *s, const uint8_t *kid)
+static uint32_t hash_kid(const signers *s, const uint8_t *kid)
 {
     const uint64_t *key = s->kid_key;
     uint32_t x[4];
     memcpy(x, kid, sizeof x);
-    return (unsigned)(((key[0] + x[1]) * (key[1] + x[0]) + (key[2] + x[3]) * (key[3] + x[2]) + key[4]) >> 32);
+    return (uint32_t)(((key[0] + x[1]) * (key[1] + x[0]) + (key[2] + x[3]) * (key[3] + x[2]) + key[4]) >> 32);
+}
+
+static bool is_in(const kid_slot *slot, uint32_t hash, const uint8_t *kid)
+{
+    return slot->hash == hash && memcmp(slot->entry->kid, kid, PEP_KID_BYTES) == 0;
+}
+
+/* Where the kid is, or could be put. */
+static kid_slot *slot_of(const signers *s, const uint8_t *kid)
+{
+    uint32_t hash = hash_kid(s, kid);
+    size_t i = hash & (s->slot_count - 1);
+    while (s->slots[i].entry != NULL && !is_in(&s->slots[i], hash, kid))
+        i = (i + 1) & (s->slot_count - 1);
+    return &s->slots[i];
 }
 
 static entry *entry_of_kid(const signers *s, const uint8_t *kid)
 {
-    entry *e;
-    HASH_FIND_BYHASHVALUE(by_kid, s->kids, kid, PEP_KID_BYTES, hash_kid(s, kid), e);
-    return e;
+    return slot_of(s, kid)->entry;
+}
+
+/* Makes sure that one more kid has room. */
+static bool ready_slots(signers *s)
+{
+    size_t count = s->slot_count * 2;
+    if (s->key_count < s->slot_count / 2)
+        return true;
+    kid_slot *slots = calloc(count, sizeof *slots);
+    if (slots == NULL)
+        return false;
+    for (size_t i = 0; i < s->slot_count; i++) {
+        size_t to = s->slots[i].hash & (count - 1);
+        while (slots[to].entry != NULL)
+            to = (to + 1) & (count - 1);
+        slots[to] = s->slots[i];
+    }
+    free(s->slots);
+    s->slots = slots;
+    s->slot_count = count;
+    return true;
 }
 
 static entry *entry_of_id(const signers *s, const char *id, size_t n)
@@ -104,21 +153,10 @@ static entry *entry_of_id(const signers *s, const char *id, size_t n)
     return e;
 }
 
-static bool in_hash(const UT_hash_handle *handle)
-{
-    return handle->tbl != NULL; /* what uthash leaves when it had no memory (HASH_NONFATAL_OOM) */
-}
-
-static bool add_kid(signers *s, entry *e)
-{
-    HASH_ADD_KEYPTR_BYHASHVALUE(by_kid, s->kids, e->kid, PEP_KID_BYTES, hash_kid(s, e->kid), e);
-    return in_hash(&e->by_kid);
-}
-
 static bool add_id(signers *s, entry *e)
 {
     HASH_ADD_KEYPTR_BYHASHVALUE(by_id, s->ids, e->text, e->id_n, hash_id(s, e->text, e->id_n), e);
-    return in_hash(&e->by_id);
+    return e->by_id.tbl != NULL; /* what uthash leaves when it had no memory (HASH_NONFATAL_OOM) */
 }
 
 /* ---- the operator's files ---- */
@@ -225,19 +263,28 @@ static void unhead(signers *s, entry *e)
     e->head = false;
 }
 
+/* Puts it in the place of what was known of its kid. */
+static void take_slot(signers *s, entry *e)
+{
+    kid_slot *slot = slot_of(s, e->kid);
+    entry *old = slot->entry;
+    *slot = (kid_slot){e, hash_kid(s, e->kid)};
+    s->key_count += old == NULL;
+    if (old == NULL)
+        return;
+    if (old->head)
+        unhead(s, old);
+    s->bytes -= block_bytes(old);
+    free(old);
+}
+
 bool signers_put(signers *s, const signer_spec *spec)
 {
     entry *e = new_entry(s, spec);
     if (e == NULL)
         return false;
-    entry *old = entry_of_kid(s, e->kid);
     entry *head = entry_of_id(s, e->text, e->id_n);
-    if (!add_kid(s, e)) {
-        free(e);
-        return false;
-    }
-    if (e->head && !add_id(s, e)) {
-        HASH_DELETE(by_kid, s->kids, e);
+    if (!ready_slots(s) || (e->head && !add_id(s, e))) {
         free(e);
         return false;
     }
@@ -247,13 +294,7 @@ bool signers_put(signers *s, const signer_spec *spec)
     s->bytes += block_bytes(e);
     if (head != NULL && e->head)
         unhead(s, head);
-    if (old != NULL) {
-        if (old->head)
-            unhead(s, old);
-        HASH_DELETE(by_kid, s->kids, old);
-        s->bytes -= block_bytes(old);
-        free(old);
-    }
+    take_slot(s, e);
     return true;
 }
 
@@ -328,7 +369,7 @@ size_t signers_count(const signers *s)
 
 size_t signers_key_count(const signers *s)
 {
-    return HASH_CNT(by_kid, s->kids);
+    return s->key_count;
 }
 
 size_t signers_ending(const signers *s, char first[PEP_ID_MAX + 1], uint64_t *first_s, uint64_t end_s)
@@ -347,18 +388,12 @@ size_t signers_ending(const signers *s, char first[PEP_ID_MAX + 1], uint64_t *fi
     return count;
 }
 
-static size_t table_bytes(const UT_hash_handle *any)
-{
-    const UT_hash_table *table = any->tbl;
-    return sizeof *table + table->num_buckets * sizeof(UT_hash_bucket);
-}
-
 size_t signers_bytes(const signers *s)
 {
-    size_t bytes = sizeof *s + s->bytes;
-    if (s->kids != NULL)
-        bytes += table_bytes(&s->kids->by_kid);
-    if (s->ids != NULL)
-        bytes += table_bytes(&s->ids->by_id);
+    size_t bytes = sizeof *s + s->bytes + s->slot_count * sizeof *s->slots;
+    if (s->ids != NULL) {
+        const UT_hash_table *ids = s->ids->by_id.tbl;
+        bytes += sizeof *ids + ids->num_buckets * sizeof(UT_hash_bucket);
+    }
     return bytes;
 }
