@@ -276,6 +276,8 @@ static void write_item(pep_writer *w, const pep_item *item)
         pep_write_text(w, item->string.p, item->string.n);
     else if (item->type == ITEM_BOOL)
         pep_write_bool(w, item->value != 0);
+    else if (item->type == ITEM_NULL)
+        pep_write_null(w);
     else if (item->type == ITEM_NINT && item->value <= INT64_MAX)
         pep_write_int(w, -1 - (int64_t)item->value);
     else if (item->type < COUNT(writers) && writers[item->type] != NULL)

@@ -5,6 +5,7 @@
 
 #include <sodium.h>
 
+#include "envelope/cbor.h"
 #include "scratch.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
@@ -20,6 +21,23 @@ static pep_device sample_device(void)
 {
     pep_device device;
     CU_ASSERT_EQUAL_FATAL(pep_device_from_secrets(&device, "pump-7", seed, agree_secret), PEP_OK);
+    return device;
+}
+
+/* With all the former keys that there is room for. */
+static pep_device rotated_device(void)
+{
+    pep_device device = sample_device();
+    for (unsigned i = 0; i < PEP_PREVIOUS_MAX; i++) {
+        pep_previous_keys *keys = &device.previous[device.previous_count++];
+        pep_device before;
+        uint8_t secret[32] = {7, (uint8_t)i};
+        CU_ASSERT_EQUAL_FATAL(pep_device_from_secrets(&before, "pump-7", secret, secret), PEP_OK);
+        memcpy(keys->sign_kid, before.sign_kid, PEP_KID_BYTES);
+        memcpy(keys->agree_kid, before.agree_kid, PEP_KID_BYTES);
+        memcpy(keys->agree_secret, before.agree_secret, PEP_AGREE_SECRET_BYTES);
+        keys->until_s = UINT64_MAX - i;
+    }
     return device;
 }
 
@@ -192,6 +210,21 @@ static pep_reason load_device(bool *same, const char *path)
     return reason;
 }
 
+static pep_reason save_rotated(const char *path)
+{
+    pep_device device = rotated_device();
+    return pep_device_save(&error, path, &device);
+}
+
+static pep_reason load_rotated(bool *same, const char *path)
+{
+    pep_device device;
+    pep_device sample = rotated_device();
+    pep_reason reason = pep_device_load(&device, &error, path);
+    *same = memcmp(&device, &sample, sizeof device) == 0;
+    return reason;
+}
+
 static pep_reason save_epoch(const char *path)
 {
     pep_epoch epoch = sample_epoch();
@@ -236,12 +269,14 @@ typedef struct {
     pep_reason (*save)(const char *path);
     pep_reason (*load)(bool *same, const char *path);
     mode_t mode;
+    const char *label;
 } file_type;
 
 static const file_type types[] = {
-    {save_device, load_device, 0600},
-    {save_epoch, load_epoch, 0600},
-    {save_record, load_record, 0644},
+    {save_device, load_device, 0600, "PEP DEVICE KEY"},
+    {save_rotated, load_rotated, 0600, "PEP DEVICE KEY"},
+    {save_epoch, load_epoch, 0600, "PEP EPOCH KEY"},
+    {save_record, load_record, 0644, "PEP RECORD"},
 };
 
 static void expect_load(const file_type *type, pep_reason expected, const char *path)
@@ -440,7 +475,8 @@ static void test_wrong_label(void)
     for (size_t i = 0; i < COUNT(types); i++) {
         size_t n = begin(bytes, sizeof bytes, &path, &types[i]);
         for (size_t other = 0; other < COUNT(types); other++)
-            expect_bytes(&types[other], other == i ? PEP_OK : PEP_BAD_FILE, bytes, n);
+            if (other == i || strcmp(types[i].label, types[other].label) != 0)
+                expect_bytes(&types[other], other == i ? PEP_OK : PEP_BAD_FILE, bytes, n);
         scratch_end();
     }
 }
@@ -551,6 +587,162 @@ static void test_device_contents(void)
     scratch_end();
 }
 
+/* Former keys, right and wrong; zero: right. */
+typedef struct {
+    size_t count; /* 0: 1 */
+    bool none;
+    bool wrong_agree_kid;
+    size_t secret_n; /* 0: 32 */
+    bool no_until;
+    uint64_t key; /* 0: 4 */
+    bool one_more;
+} previous_recipe;
+
+static void write_previous(pep_writer *w, const previous_recipe *how)
+{
+    pep_device before = sample_device();
+    uint8_t secret[33] = {0};
+    memcpy(secret, agree_secret, sizeof agree_secret);
+    pep_write_map(w, how->no_until ? 3 : 4);
+    pep_write_uint(w, 1);
+    pep_write_bytes(w, before.sign_kid, PEP_KID_BYTES);
+    pep_write_uint(w, 2);
+    pep_write_bytes(w, how->wrong_agree_kid ? before.sign_kid : before.agree_kid, PEP_KID_BYTES);
+    pep_write_uint(w, 3);
+    pep_write_bytes(w, secret, how->secret_n == 0 ? 32 : how->secret_n);
+    if (!how->no_until) {
+        pep_write_uint(w, 4);
+        pep_write_uint(w, 1000);
+    }
+}
+
+static content_case cook_previous(uint8_t out[1024], const previous_recipe *how)
+{
+    pep_writer w = {.p = out, .cap = 1024};
+    size_t count = how->none ? 0 : how->count == 0 ? 1 : how->count;
+    pep_write_map(&w, how->one_more ? 6 : 5);
+    pep_write_uint(&w, 0);
+    pep_write_uint(&w, 1);
+    pep_write_uint(&w, 1);
+    pep_write_string(&w, "pump-7");
+    pep_write_uint(&w, 2);
+    pep_write_bytes(&w, seed, sizeof seed);
+    pep_write_uint(&w, 3);
+    pep_write_bytes(&w, agree_secret, sizeof agree_secret);
+    pep_write_uint(&w, how->key == 0 ? 4 : how->key);
+    pep_write_array(&w, count);
+    for (size_t i = 0; i < count; i++)
+        write_previous(&w, how);
+    if (how->one_more) {
+        pep_write_uint(&w, 5);
+        pep_write_uint(&w, 0);
+    }
+    return (content_case){(const char *)out, w.n, true};
+}
+
+static void test_previous_contents(void)
+{
+    static const struct {
+        previous_recipe how;
+        bool good;
+    } recipes[] = {
+        {{0}, true},
+        {{.count = PEP_PREVIOUS_MAX}, true},
+        {{.count = PEP_PREVIOUS_MAX + 1}, false},
+        {{.none = true}, false},
+        {{.wrong_agree_kid = true}, false},
+        {{.secret_n = 31}, false},
+        {{.secret_n = 33}, false},
+        {{.no_until = true}, false},
+        {{.key = 5}, false},
+        {{.one_more = true}, false},
+    };
+    scratch_begin();
+    for (size_t i = 0; i < COUNT(recipes); i++) {
+        uint8_t bytes[1024];
+        pep_device device;
+        content_case content = cook_previous(bytes, &recipes[i].how);
+        CU_ASSERT_EQUAL(pep_device_load(&device, &error, armored("PEP DEVICE KEY", &content)),
+                        recipes[i].good ? PEP_OK : PEP_BAD_FILE);
+        CU_ASSERT(recipes[i].good || sodium_is_zero((const uint8_t *)&device, sizeof device));
+    }
+    scratch_end();
+}
+
+/* ---- renewed and replaced ---- */
+
+static void test_renew(void)
+{
+    pep_device before = sample_device();
+    pep_device after;
+    pep_device kept;
+    CU_ASSERT_EQUAL(pep_device_renew(&after, &before, false, 100, 200), PEP_OK);
+    CU_ASSERT_STRING_EQUAL(after.id, before.id);
+    CU_ASSERT_NOT_EQUAL(memcmp(after.sign_public, before.sign_public, PEP_SIGN_PUBLIC_BYTES), 0);
+    CU_ASSERT_NOT_EQUAL(memcmp(after.agree_secret, before.agree_secret, PEP_AGREE_SECRET_BYTES), 0);
+    CU_ASSERT_EQUAL_FATAL(after.previous_count, 1);
+    CU_ASSERT_EQUAL(memcmp(after.previous[0].sign_kid, before.sign_kid, PEP_KID_BYTES), 0);
+    CU_ASSERT_EQUAL(memcmp(after.previous[0].agree_kid, before.agree_kid, PEP_KID_BYTES), 0);
+    CU_ASSERT_EQUAL(memcmp(after.previous[0].agree_secret, before.agree_secret, PEP_AGREE_SECRET_BYTES), 0);
+    CU_ASSERT_EQUAL(after.previous[0].until_s, 200);
+    CU_ASSERT_EQUAL(pep_device_renew(&kept, &after, true, 200, 300), PEP_OK);
+    CU_ASSERT_EQUAL(memcmp(kept.sign_secret, after.sign_secret, PEP_SIGN_SECRET_BYTES), 0);
+    CU_ASSERT_EQUAL(memcmp(kept.sign_kid, after.sign_kid, PEP_KID_BYTES), 0);
+    CU_ASSERT_NOT_EQUAL(memcmp(kept.agree_kid, after.agree_kid, PEP_KID_BYTES), 0);
+    CU_ASSERT_EQUAL_FATAL(kept.previous_count, 2);
+    CU_ASSERT_EQUAL(memcmp(kept.previous[0].agree_kid, after.agree_kid, PEP_KID_BYTES), 0);
+    CU_ASSERT_EQUAL(memcmp(kept.previous[1].agree_kid, before.agree_kid, PEP_KID_BYTES), 0);
+    CU_ASSERT_EQUAL(pep_device_renew(&kept, &kept, false, 201, 400), PEP_OK); /* in place; one is over, one too many */
+    CU_ASSERT_EQUAL(kept.previous_count, 2);
+    CU_ASSERT_EQUAL(kept.previous[0].until_s, 400);
+    CU_ASSERT_EQUAL(kept.previous[1].until_s, 300);
+    CU_ASSERT_EQUAL(pep_device_renew(&kept, &kept, false, 500, 499), PEP_OK); /* not even the last is kept */
+    CU_ASSERT_EQUAL(kept.previous_count, 0);
+    CU_ASSERT(sodium_is_zero((const uint8_t *)kept.previous, sizeof kept.previous));
+}
+
+static void test_replace(void)
+{
+    uint8_t bytes[4096];
+    const char *path;
+    bool same;
+    pep_device device = rotated_device();
+    begin(bytes, sizeof bytes, &path, &types[0]);
+    CU_ASSERT_EQUAL(pep_device_replace(&error, path, &device), PEP_OK);
+    CU_ASSERT_EQUAL(load_rotated(&same, path), PEP_OK);
+    CU_ASSERT(same);
+    CU_ASSERT_EQUAL(mode_of_file(path), 0600);
+    CU_ASSERT_EQUAL(scratch_count(), 1);
+    CU_ASSERT_EQUAL(pep_device_replace(&error, scratch_path("new"), &device), PEP_OK); /* nothing need be there */
+    CU_ASSERT_EQUAL(mode_of_file(scratch_path("new")), 0600);
+    scratch_end();
+}
+
+/* What is there stays where the new one cannot be written. */
+static void test_replace_impossible(void)
+{
+    uint8_t bytes[4096];
+    const char *path;
+    bool same;
+    pep_device device = rotated_device();
+    begin(bytes, sizeof bytes, &path, &types[0]);
+    limit_files(true, 10);
+    CU_ASSERT_EQUAL(pep_device_replace(&error, path, &device), PEP_CANNOT_WRITE);
+    limit_files(false, 0);
+    CU_ASSERT_EQUAL(scratch_count(), 1);
+    CU_ASSERT_EQUAL(load_device(&same, path), PEP_OK);
+    CU_ASSERT(same);
+    CU_ASSERT_EQUAL_FATAL(mkdir(scratch_path("folder"), 0700), 0);
+    CU_ASSERT_EQUAL(pep_device_replace(&error, scratch_path("folder"), &device), PEP_CANNOT_WRITE);
+    CU_ASSERT_PTR_NOT_NULL(strstr(error.text, "folder"));
+    CU_ASSERT_EQUAL(scratch_count(), 2);
+    device.previous_count = PEP_PREVIOUS_MAX + 1;
+    CU_ASSERT_EQUAL(pep_device_replace(&error, path, &device), PEP_BAD_ARGUMENT);
+    CU_ASSERT_EQUAL(pep_device_save(&error, scratch_path("other"), &device), PEP_BAD_ARGUMENT);
+    CU_ASSERT_EQUAL(scratch_count(), 2);
+    scratch_end();
+}
+
 static void test_epoch_contents(void)
 {
     scratch_begin();
@@ -589,7 +781,11 @@ static const unit_test tests[] = {
     {"files: changed characters", test_changed_characters},
     {"files: of another kind", test_wrong_label},
     {"files: contents of a device", test_device_contents},
+    {"files: contents of a device's former keys", test_previous_contents},
     {"files: contents of an epoch", test_epoch_contents},
+    {"devices: renewed", test_renew},
+    {"devices: replaced", test_replace},
+    {"devices: cannot be replaced", test_replace_impossible},
 };
 
 UNIT_MAIN("keys", tests)

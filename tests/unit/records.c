@@ -245,11 +245,15 @@ static const struct {
     size_t agree_count;
 } recipes[] = {
     {{0}, PEP_OK, 1},
-    {{.version_plus = 41}, PEP_OK, 1},
+    {{.version_plus = 41, .previous_n = 32}, PEP_OK, 1},
+    {{.version_plus = 41}, PEP_MALFORMED, 0}, /* it follows nothing */
+    {{.version_plus = 1}, PEP_MALFORMED, 0},
+    {{.version_plus = 1, .previous_n = 31}, PEP_MALFORMED, 0},
+    {{.version_plus = 1, .previous_n = 33}, PEP_MALFORMED, 0},
     {{.agree_keys = 4}, PEP_OK, 4},
     {{.unknown_first = true}, PEP_OK, 1}, /* algorithms to come are passed over */
     {{.unknown_first = true, .agree_keys = 3}, PEP_OK, 3},
-    {{.previous_n = 32}, PEP_OK, 1},
+    {{.previous_n = 32}, PEP_MALFORMED, 0}, /* nothing comes before the first */
     {{.typ = "application/pep-grant"}, PEP_MALFORMED, 0},
     {{.typ = ""}, PEP_MALFORMED, 0},
     {{.typ = "application/pep-recor"}, PEP_MALFORMED, 0},
@@ -299,9 +303,10 @@ static void test_later_version(void)
 {
     uint8_t cooked[2048];
     pep_record record;
-    size_t n = cook(cooked, &(recipe){.version_plus = 41});
+    size_t n = cook(cooked, &(recipe){.version_plus = 41, .previous_n = 32});
     CU_ASSERT_EQUAL(parse_exact(&record, cooked, n), PEP_OK);
     CU_ASSERT_EQUAL(record.version, 42);
+    CU_ASSERT(record.has_previous);
     CU_ASSERT_EQUAL(record.issued_s, ISSUED_S);
 }
 
@@ -477,6 +482,46 @@ static void test_keyring_same_key(void)
     scratch_end();
 }
 
+/* A rotation's record is believed as any; what is revoked by nobody, and its neighbours still are. */
+static void test_keyring_statements(void)
+{
+    uint8_t bytes[PEP_STATEMENT_BYTES_MAX];
+    uint8_t next[PEP_RECORD_BYTES_MAX];
+    size_t n;
+    size_t next_n;
+    pep_device device = device_of("one");
+    pep_device renewed = device_of("other-keys");
+    pep_statement first;
+    pep_head head;
+    pep_record record;
+    snprintf(renewed.id, sizeof renewed.id, "one");
+    size_t first_n = record_of(bytes, "one");
+    CU_ASSERT_EQUAL_FATAL(pep_statement_parse(&first, bytes, first_n), PEP_OK);
+    CU_ASSERT_EQUAL_FATAL(pep_head_begin(&head, &first), PEP_OK);
+    CU_ASSERT_EQUAL_FATAL(pep_record_next(next, &next_n, &renewed, &head, ISSUED_S, NOT_AFTER_S), PEP_OK);
+    CU_ASSERT_EQUAL_FATAL(pep_rotation_sign(bytes, &n, device.sign_secret, &head, next, next_n, 1), PEP_OK);
+    scratch_begin();
+    add_file("two.pub", "two");
+    CU_ASSERT_EQUAL_FATAL(pep_statement_replace(&error, scratch_path("one.pub"), bytes, n), PEP_OK);
+    pep_keyring *ring = load(scratch_folder);
+    CU_ASSERT_EQUAL(pep_keyring_count(ring), 2);
+    CU_ASSERT_PTR_NOT_NULL(pep_keyring_find(ring, renewed.sign_kid));
+    CU_ASSERT_PTR_NULL(pep_keyring_find(ring, device.sign_kid));
+    pep_keyring_free(ring);
+    CU_ASSERT_EQUAL_FATAL(pep_revocation_sign(bytes, &n, device.sign_secret, &head, ISSUED_S, 1), PEP_OK);
+    CU_ASSERT_EQUAL_FATAL(pep_statement_replace(&error, scratch_path("one.pub"), bytes, n), PEP_OK);
+    ring = load(scratch_folder);
+    CU_ASSERT_EQUAL(pep_keyring_count(ring), 1);
+    check_found(ring, "two");
+    pep_keyring_free(ring);
+    CU_ASSERT_EQUAL(pep_record_load(&record, &error, scratch_path("one.pub")), PEP_BAD_FILE);
+    CU_ASSERT_PTR_NOT_NULL(strstr(error.text, "revocation"));
+    ring = load(scratch_path("one.pub"));
+    CU_ASSERT_EQUAL(pep_keyring_count(ring), 0);
+    pep_keyring_free(ring);
+    scratch_end();
+}
+
 static void test_start(void)
 {
     CU_ASSERT_EQUAL(pep_init(), PEP_OK);
@@ -499,6 +544,7 @@ static const unit_test tests[] = {
     {"keyring: a damaged file", test_keyring_damaged},
     {"keyring: an id twice", test_keyring_same_id},
     {"keyring: a key twice", test_keyring_same_key},
+    {"keyring: rotations and revocations", test_keyring_statements},
 };
 
 UNIT_MAIN("records", tests)

@@ -329,6 +329,79 @@ static void test_matches(void)
     }
 }
 
+/* ---- bytes as text, reasons ---- */
+
+static void test_bytes_from_text(void)
+{
+    static const struct {
+        const char *text;
+        bool good;
+    } cases[] = {{"AAEC", true},     {"_-__", true},    {"AAE", false},  {"AAECA", false}, {"AAECAA", false},
+                 {"+-__", false},    {"/-__", false},   {"AAE=", false}, {"A EC", false},  {"", false},
+                 {"\xc1_-_", false}, {"AAEC\n", false}, {" AAEC", false}};
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        uint8_t out[3];
+        CU_ASSERT_EQUAL(bytes_from_text(out, sizeof out, cases[i].text), cases[i].good);
+    }
+    uint8_t two[2];
+    CU_ASSERT_TRUE(bytes_from_text(two, sizeof two, "AQI"));
+    CU_ASSERT_EQUAL(two[1], 2);
+    CU_ASSERT_FALSE(bytes_from_text(two, sizeof two, "AQJ")); /* bits that mean nothing */
+}
+
+/* Names and numbers are stable: these are written down here once more. */
+static void test_reasons(void)
+{
+    static const struct {
+        int number;
+        const char *name;
+    } names[] = {{0, "ok"},
+                 {1, "reserved-topic"},
+                 {22, "rate-limited"},
+                 {23, "revoked-signer"},
+                 {24, "rotated-signer"},
+                 {25, "no-room"},
+                 {26, "unknown"},
+                 {40, "cannot-open"},
+                 {70, "seq-mixed"},
+                 {79, "unknown"},
+                 {80, "bad-command"},
+                 {81, "not-authorized"},
+                 {82, "wrong-audience"},
+                 {83, "repeated-command"},
+                 {84, "unknown-id"},
+                 {85, "id-taken"},
+                 {86, "kid-taken"},
+                 {87, "wrong-id"},
+                 {88, "wrong-version"},
+                 {89, "version-went-back"},
+                 {90, "broken-chain"},
+                 {91, "unproven-key"},
+                 {92, "not-certified"},
+                 {93, "bad-token"},
+                 {94, "closed"},
+                 {95, "try-later"},
+                 {96, "store-failed"},
+                 {97, "too-many"},
+                 {98, "needs-history"},
+                 {99, "unknown"}};
+    for (size_t i = 0; i < COUNT(names); i++)
+        CU_ASSERT_STRING_EQUAL(pep_reason_name((pep_reason)names[i].number), names[i].name);
+}
+
+static void test_reasons_differ(void)
+{
+    for (int i = 0; i < 99; i++) {
+        const char *name = pep_reason_name((pep_reason)i);
+        const char *text = pep_reason_text((pep_reason)i);
+        CU_ASSERT(text[0] != 0 && text[strlen(text) - 1] != '.');
+        for (int k = 0; k < i && strcmp(name, "unknown") != 0; k++) {
+            CU_ASSERT_STRING_NOT_EQUAL(name, pep_reason_name((pep_reason)k));
+            CU_ASSERT_STRING_NOT_EQUAL(text, pep_reason_text((pep_reason)k));
+        }
+    }
+}
+
 static const unit_test tests[] = {
     {"UTF-8: each kind of ill-formed sequence", test_utf8_cases},
     {"UTF-8: every character", test_utf8_all_characters},
@@ -339,6 +412,9 @@ static const unit_test tests[] = {
     {"topics and filters", test_names},
     {"topics and filters: lengths", test_long_names},
     {"filters match topics", test_matches},
+    {"bytes as text", test_bytes_from_text},
+    {"reasons: names", test_reasons},
+    {"reasons: no two are alike", test_reasons_differ},
 };
 
 UNIT_MAIN("text", tests)
