@@ -23,6 +23,7 @@ typedef struct {
     void (*close)(store *s);                         /* also what `open` left half done */
     store_state (*state)(const store *s);
     store_result (*execute)(store *s, const char *sql); /* several statements, no parameters, no rows */
+    const char *(*step)(const store_migration *migration);
     store_result (*run)(store *s, const char *sql, const store_value *parameters, size_t count,
                         bool (*each)(void *ctx, const store_value *columns, size_t n), void *ctx);
     const char *has_schema; /* SQL with one number: whether pep_schema is there */

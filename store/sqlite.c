@@ -31,7 +31,27 @@ static bool no_room_or_read_only(int error)
     return error == ENOSPC || error == EDQUOT || error == EFBIG || error == EROFS || error == EACCES || error == EPERM;
 }
 
-static store_result meaning(sqlite3 *db, int code)
+/* SQLite keeps the error of a failed COMMIT only with the file that it wrote, which is the write-ahead log. */
+static int error_of_log(sqlite3 *db)
+{
+    int error = 0;
+    sqlite3_file *log = NULL;
+    if (sqlite3_file_control(db, "main", SQLITE_FCNTL_JOURNAL_POINTER, &log) == SQLITE_OK && log != NULL &&
+        log->pMethods != NULL)
+        log->pMethods->xFileControl(log, SQLITE_FCNTL_LAST_ERRNO, &error);
+    return error;
+}
+
+static int system_error(sqlite3 *db, int code)
+{
+    int base = code & 0xff;
+    if (base != SQLITE_IOERR && base != SQLITE_CANTOPEN)
+        return 0;
+    int error = sqlite3_system_errno(db);
+    return error != 0 ? error : error_of_log(db);
+}
+
+static store_result meaning(int code, int error)
 {
     switch (code & 0xff) {
     case SQLITE_CONSTRAINT:
@@ -45,7 +65,7 @@ static store_result meaning(sqlite3 *db, int code)
         return STORE_FULL;
     case SQLITE_CANTOPEN:
     case SQLITE_IOERR:
-        return no_room_or_read_only(sqlite3_system_errno(db)) ? STORE_FULL : STORE_FAILED;
+        return no_room_or_read_only(error) ? STORE_FULL : STORE_FAILED;
     case SQLITE_CORRUPT:
     case SQLITE_NOTADB:
         return STORE_DAMAGED;
@@ -56,12 +76,11 @@ static store_result meaning(sqlite3 *db, int code)
 
 static store_result fail(sqlite_store *s, int code)
 {
-    store_result result = meaning(s->db, code);
-    int base = code & 0xff;
-    int error = base == SQLITE_IOERR || base == SQLITE_CANTOPEN ? sqlite3_system_errno(s->db) : 0;
+    int error = system_error(s->db, code);
+    store_result result = meaning(code, error);
     return store_fail(&s->base, result, "%s, as %s: %s%s%s: %s", s->path, s->user,
-                      base == SQLITE_BUSY ? "locked by another process" : sqlite3_errmsg(s->db), error == 0 ? "" : ", ",
-                      error == 0 ? "" : strerror(error), store_advice(result));
+                      (code & 0xff) == SQLITE_BUSY ? "locked by another process" : sqlite3_errmsg(s->db),
+                      error == 0 ? "" : ", ", error == 0 ? "" : strerror(error), store_advice(result));
 }
 
 static bool valid(const char *url)
@@ -393,6 +412,11 @@ static store_result reconnect(store *base)
     return STORE_OK;
 }
 
+static const char *step(const store_migration *migration)
+{
+    return migration->sqlite;
+}
+
 const store_backend store_sqlite = {
     .kind = "sqlite",
     .begin = "BEGIN IMMEDIATE",
@@ -403,6 +427,7 @@ const store_backend store_sqlite = {
     .close = close_store,
     .state = state,
     .execute = execute,
+    .step = step,
     .run = run,
     .wait_fd = wait_fd,
     .was_woken = never,

@@ -109,7 +109,7 @@ static store_result bring_up(store *s, const store_migration *migrations, size_t
     if (version == (int64_t)count)
         return STORE_OK;
     for (size_t i = (size_t)version; result == STORE_OK && i < count; i++)
-        result = s->backend->execute(s, s->backend == &store_sqlite ? migrations[i].sqlite : migrations[i].postgres);
+        result = s->backend->execute(s, s->backend->step(&migrations[i]));
     if (result != STORE_OK)
         return result;
     store_value newest = store_int((int64_t)count);
