@@ -40,7 +40,7 @@ const char *store_advice(store_result result)
 {
     switch (result) {
     case STORE_AWAY:
-        return "it is tried again, and works when whatever holds it is gone";
+        return "try again when it is free and can be reached";
     case STORE_FULL:
         return "make room, or let that user write there";
     case STORE_DAMAGED:
