@@ -1,6 +1,6 @@
 /*
- * Makes envelopes.json: `vectors FILE`. Keys come from fixed texts and randomness from the vectors' names, so every run
- * writes the same bytes. README.md explains the file.
+ * Makes envelopes.json and directory.json: `vectors ENVELOPES DIRECTORY`. Keys come from fixed texts and randomness
+ * from the vectors' names, so every run writes the same bytes. README.md explains the files.
  */
 #include <stdlib.h>
 
@@ -136,14 +136,20 @@ static void emit_all(json *j)
     json_close(j, '}');
 }
 
+static void write_document(const char *path, void (*emit)(json *j))
+{
+    json j = {.file = fopen(path, "w")};
+    must(j.file != NULL, "cannot create the file");
+    emit(&j);
+    must(fclose(j.file) == 0, "cannot write the file");
+}
+
 int main(int argc, char **argv)
 {
-    must(argc == 2, "wants one argument: the file to write");
-    json j = {.file = fopen(argv[1], "w")};
-    must(j.file != NULL, "cannot create the file");
+    must(argc == 3, "wants two arguments: the files to write");
     world_make();
-    emit_all(&j);
+    write_document(argv[1], emit_all);
+    write_document(argv[2], directory_emit);
     world_free();
-    must(fclose(j.file) == 0, "cannot write the file");
     return 0;
 }

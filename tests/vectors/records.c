@@ -34,9 +34,22 @@ typedef struct {
 static const record_case cases[] = {
     {.name = "record", .comment = "version 1 of a record"},
     {.name = "record-previous",
-     .comment = "names the hash of the record before it",
+     .comment = "version 2 names the hash of the statement before it",
      .payload =
          "a9 " NAME "02 02 03 1a 69486280 04 1a 6b2ae800 " SIGN_KEY "06 81 " AGREE_KEY ABILITIES "09 58 20 {32:5a}"},
+    {.name = "record-no-previous",
+     .comment = "version 2 follows nothing",
+     MALFORMED,
+     .payload = RECORD(NAME "02 02 03 1a 69486280 04 1a 6b2ae800 " SIGN_KEY "06 81 " AGREE_KEY ABILITIES)},
+    {.name = "record-first-previous",
+     .comment = "nothing comes before version 1",
+     MALFORMED,
+     .payload = "a9 " NAME TIMES SIGN_KEY "06 81 " AGREE_KEY ABILITIES "09 58 20 {32:5a}"},
+    {.name = "record-previous-short",
+     .comment = "a hash of 31 bytes",
+     MALFORMED,
+     .payload =
+         "a9 " NAME "02 02 03 1a 69486280 04 1a 6b2ae800 " SIGN_KEY "06 81 " AGREE_KEY ABILITIES "09 58 1f {31:5a}"},
     {.name = "record-foreign-key",
      .comment = "an agreement key of another algorithm is passed over",
      .payload = RECORD(NAME TIMES SIGN_KEY "06 82 " FOREIGN_KEY AGREE_KEY ABILITIES)},

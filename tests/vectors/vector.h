@@ -58,4 +58,7 @@ void forged_emit(json *j);
 void altered_emit(json *j);
 void records_emit(json *j);
 
+/* Emits the whole of directory.json. */
+void directory_emit(json *j);
+
 #endif

@@ -84,7 +84,7 @@ static randombytes_implementation fixed = {
 
 /* ---- keys: SHA-256 of a text that names them ---- */
 
-static void derive(uint8_t out[32], const char *purpose, const char *name)
+void world_secret(uint8_t out[32], const char *purpose, const char *name)
 {
     char text[128];
     must(snprintf(text, sizeof text, "pep vectors: %s %s", purpose, name) < (int)sizeof text, "a name is too long");
@@ -95,8 +95,8 @@ static void make_actor(actor *a)
 {
     uint8_t seed[32];
     uint8_t secret[32];
-    derive(seed, "signing seed of", a->id);
-    derive(secret, "agreement secret of", a->id);
+    world_secret(seed, "signing seed of", a->id);
+    world_secret(secret, "agreement secret of", a->id);
     must(pep_device_from_secrets(&a->device, a->id, seed, secret) == PEP_OK, "no device");
     must(pep_record_sign(a->record_bytes, &a->record_n, &a->device, a->issued_s, a->not_after_s) == PEP_OK, "unsigned");
     must(pep_record_parse(&a->record, a->record_bytes, a->record_n) == PEP_OK, "no record");
@@ -110,7 +110,7 @@ void world_make(void)
         make_actor(&actors[i]);
     for (size_t i = 0; i < epoch_count; i++) {
         uint8_t key[PEP_EPOCH_KEY_BYTES];
-        derive(key, "epoch key", epochs[i].name);
+        world_secret(key, "epoch key", epochs[i].name);
         const uint8_t *owner = actor_of(epochs[i].owner)->device.sign_kid;
         must(pep_epoch_from_key(&epochs[i].epoch, key, owner, epochs[i].scope) == PEP_OK, "no epoch");
     }

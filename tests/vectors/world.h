@@ -41,6 +41,9 @@ void world_free(void);
 const actor *actor_of(const char *id);
 shared_epoch *epoch_of(const char *name);
 
+/* A secret: SHA-256 of a text that says whose it is, and what for. */
+void world_secret(uint8_t out[32], const char *purpose, const char *name);
+
 /* Starts the stream of random bytes again, from a text; what was drawn since is in `drawn`. */
 void random_restart(const char *seed_text);
 pep_view random_drawn(void);
