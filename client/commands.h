@@ -12,6 +12,15 @@ extern const command inspect_command;
 extern const command pub_command;
 extern const command sub_command;
 extern const command audit_command;
+extern const command backup_command;
+extern const command restore_command;
+extern const command enroll_command;
+extern const command lookup_command;
+extern const command rotate_command;
+extern const command revoke_command;
+extern const command token_command;
+extern const command authority_init_command;
+extern const command authority_issue_command;
 extern const command policy_check_command;
 extern const command policy_explain_command;
 

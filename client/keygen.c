@@ -1,12 +1,9 @@
 /* pep keygen: a device's keys, or an epoch key of a device. */
-#include <errno.h>
-#include <fcntl.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "client/commands.h"
+#include "client/identity.h"
 #include "client/print.h"
 
 static struct {
@@ -25,68 +22,6 @@ static const option options[] = {
     {OPTION_FLAG, 0, false, "json", &args.json, NULL, "print JSON", 0, 0},
     {0},
 };
-
-typedef struct {
-    char *key, *pub, *seq; /* paths */
-} device_files;
-
-/* Empty: no number was used. A device that counts can tell a new state from a lost one only by the file. */
-static int create_seq(const char *path)
-{
-    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-    if (fd < 0 && errno == EEXIST)
-        return fail(REFUSED,
-                    "%s exists already and is never overwritten: choose another name, or move it away with its key",
-                    path);
-    if (fd < 0)
-        return fail(OUT_OF_REACH, "cannot create %s: %s", path, strerror(errno));
-    close(fd);
-    return DONE;
-}
-
-static int save_record(const char *path, const uint8_t *record, size_t n)
-{
-    pep_error error = {""};
-    pep_reason reason = pep_record_save(&error, path, record, n);
-    return reason == PEP_OK ? DONE : fail_error(reason, &error);
-}
-
-static int save_key(const char *path, const pep_device *device)
-{
-    pep_error error = {""};
-    pep_reason reason = pep_device_save(&error, path, device);
-    return reason == PEP_OK ? DONE : fail_error(reason, &error);
-}
-
-/* The secret one comes last, so that no failure has to take a secret away again. */
-static int save_files(const pep_device *device, const device_files *files, const uint8_t *record, size_t record_n)
-{
-    int code = save_record(files->pub, record, record_n);
-    if (code != DONE)
-        return code;
-    code = create_seq(files->seq);
-    if (code == DONE) {
-        code = save_key(files->key, device);
-        if (code != DONE)
-            (void)unlink(files->seq);
-    }
-    if (code != DONE)
-        (void)unlink(files->pub);
-    return code;
-}
-
-/* All files or none: signals wait, so that an interrupt cannot fall between them. */
-static int save_uninterrupted(const pep_device *device, const device_files *files, const uint8_t *record,
-                              size_t record_n)
-{
-    sigset_t all;
-    sigset_t before;
-    sigfillset(&all);
-    sigprocmask(SIG_BLOCK, &all, &before);
-    int code = save_files(device, files, record, record_n);
-    sigprocmask(SIG_SETMASK, &before, NULL);
-    return code;
-}
 
 static int report_device(const pep_device *device, const device_files *files, uint64_t not_after_s)
 {
@@ -118,16 +53,8 @@ static int save_device(const pep_device *device, const device_files *files)
     pep_reason reason = pep_record_sign(record, &n, device, now_s, not_after_s);
     if (reason != PEP_OK)
         return fail_reason(reason, "cannot sign the record");
-    int code = save_uninterrupted(device, files, record, n);
+    int code = save_identity(device, files, record, n);
     return code == DONE ? report_device(device, files, not_after_s) : code;
-}
-
-static char *path_of(const char *ending)
-{
-    char *path = NULL;
-    const char *dir = args.dir != NULL ? args.dir : "";
-    int n = asprintf(&path, "%s%s%s%s", dir, args.dir != NULL ? "/" : "", args.id, ending);
-    return n < 0 ? NULL : path;
 }
 
 static int make_files(void)
@@ -135,26 +62,19 @@ static int make_files(void)
     pep_device device;
     if (pep_device_new(&device, args.id) != PEP_OK)
         return fail(OUT_OF_REACH, "cannot make keys");
-    device_files files = {.key = path_of(".key"), .pub = path_of(".pub"), .seq = path_of(".seq")};
-    int code = OUT_OF_REACH;
-    if (files.key != NULL && files.pub != NULL && files.seq != NULL)
+    device_files files;
+    int code = name_files(&files, args.dir, args.id);
+    if (code == DONE)
         code = save_device(&device, &files);
-    else
-        fail(code, "out of memory");
-    free(files.key);
-    free(files.pub);
-    free(files.seq);
+    free_files(&files);
     pep_device_wipe(&device);
     return code;
 }
 
 static int make_device(void)
 {
-    if (!pep_id_valid(args.id, strlen(args.id)))
-        return wrong_usage("--id '%.80s': an id is 1 to 64 of A-Z a-z 0-9 . _ : @ -", args.id);
-    if (args.id[0] == '.')
-        return wrong_usage("--id %s: would make hidden files, which no folder of records shows", args.id);
-    return make_files();
+    int code = check_new_id(args.id);
+    return code == DONE ? make_files() : code;
 }
 
 static int report_epoch(const pep_device *owner, const pep_epoch *epoch)

@@ -7,8 +7,25 @@
 #include "client/print.h"
 
 static const command *const commands[] = {
-    &keygen_command, &seal_command, &open_command,  &verify_command,       &inspect_command,
-    &pub_command,    &sub_command,  &audit_command, &policy_check_command, &policy_explain_command,
+    &keygen_command,
+    &seal_command,
+    &open_command,
+    &verify_command,
+    &inspect_command,
+    &pub_command,
+    &sub_command,
+    &audit_command,
+    &backup_command,
+    &restore_command,
+    &enroll_command,
+    &lookup_command,
+    &rotate_command,
+    &revoke_command,
+    &token_command,
+    &authority_init_command,
+    &authority_issue_command,
+    &policy_check_command,
+    &policy_explain_command,
 };
 
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))
@@ -18,7 +35,7 @@ static void print_commands(const char *prefix)
     size_t n = strlen(prefix);
     for (size_t i = 0; i < COMMANDS; i++)
         if (strncmp(commands[i]->name, prefix, n) == 0)
-            printf("  %-15s %s\n", commands[i]->name, commands[i]->summary);
+            printf("  %-16s %s\n", commands[i]->name, commands[i]->summary);
 }
 
 static int help(void)
@@ -78,7 +95,7 @@ static int dispatch(int argc, char **argv)
         if (words > 0)
             return run(commands[i], argc - words, argv + words);
     }
-    if (strcmp(argv[0], "policy") == 0)
+    if (strcmp(argv[0], "policy") == 0 || strcmp(argv[0], "authority") == 0)
         return half_a_command(argc, argv);
     return fail(WRONG_USAGE, "'%.60s': there is no such command; see 'pep --help'", argv[0]);
 }

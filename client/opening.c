@@ -2,7 +2,9 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "client/identity.h"
 #include "client/print.h"
 
 static struct {
@@ -61,12 +63,59 @@ static int read_epochs(opening *o)
     return DONE;
 }
 
+/* How many former keys are still to be kept: the newest come first. */
+static size_t count_kept(const pep_device *device)
+{
+    uint64_t now_s = pep_now_us() / 1000000;
+    size_t kept = device->previous_count;
+    while (kept > 0 && device->previous[kept - 1].until_s < now_s)
+        kept--;
+    return kept;
+}
+
+static void drop_from(pep_device *device, size_t kept)
+{
+    explicit_bzero(&device->previous[kept], (device->previous_count - kept) * sizeof(device->previous[0]));
+    device->previous_count = kept;
+}
+
+/* The file is read again under its lock, because a rotation may have replaced it. */
+static void rewrite_key(void)
+{
+    pep_device device;
+    int lock = lock_key(args.key, false);
+    if (lock < 0)
+        return;
+    if (pep_device_load(&device, NULL, args.key) == PEP_OK) {
+        drop_from(&device, count_kept(&device));
+        (void)!pep_device_replace(NULL, args.key, &device);
+    }
+    pep_device_wipe(&device);
+    close(lock);
+}
+
+/* Former keys whose time is over are deleted, where the file can be written; else the next one tries. */
+static void drop_old_keys(pep_device *device)
+{
+    size_t kept = count_kept(device);
+    if (kept == device->previous_count)
+        return;
+    drop_from(device, kept);
+    rewrite_key();
+}
+
+const char *opening_from(void)
+{
+    return args.from;
+}
+
 int opening_start(opening *o)
 {
     pep_error error = {""};
     pep_reason reason = pep_device_load(&o->device, &error, args.key);
     if (reason != PEP_OK)
         return fail_error(reason, &error);
+    drop_old_keys(&o->device);
     int code = read_senders(o);
     if (code == DONE)
         code = read_epochs(o);

@@ -29,6 +29,9 @@ void opening_close(opening *o);
 /* The key file that --key named. */
 const char *opening_key(void);
 
+/* What --from named, or NULL. */
+const char *opening_from(void);
+
 /* pep_open, by the clock of this moment, with working space from here. `topic` NULL: not compared. */
 pep_reason opening_open(pep_opened *out, opening *o, const char *topic, const uint8_t *bytes, size_t n);
 

@@ -64,7 +64,7 @@ static const option *find_operand(const command *c)
 {
     const option *o;
     for (size_t i = 0; (o = row(c, i)) != NULL; i++)
-        if (o->kind == OPTION_OPERAND && *(const char **)o->target == NULL)
+        if (o->kind == OPTION_OPERANDS || (o->kind == OPTION_OPERAND && *(const char **)o->target == NULL))
             return o;
     return NULL;
 }
@@ -77,6 +77,7 @@ static bool is_given(const option *o)
     case OPTION_NUMBER:
         return ((option_number *)o->target)->given;
     case OPTION_LIST:
+    case OPTION_OPERANDS:
         return ((option_list *)o->target)->n > 0;
     case OPTION_TEXT:
     case OPTION_OPERAND:
@@ -106,7 +107,7 @@ static int store_item(const option *o, const char *label, char *value)
 
 static int store(const option *o, const char *label, char *value)
 {
-    if (o->kind == OPTION_LIST)
+    if (o->kind == OPTION_LIST || o->kind == OPTION_OPERANDS)
         return store_item(o, label, value);
     if (is_given(o))
         return wrong_usage("%s: given twice", label);
@@ -144,6 +145,11 @@ static int take_option(const command *c, char **word, char **end, size_t *used)
     return store(o, label, word[1]);
 }
 
+static bool is_operand(const option *o)
+{
+    return o->kind == OPTION_OPERAND || o->kind == OPTION_OPERANDS;
+}
+
 static int take_operand(const command *c, char *word)
 {
     const option *o = find_operand(c);
@@ -158,7 +164,7 @@ static int check_required(const command *c)
     for (size_t i = 0; (o = row(c, i)) != NULL; i++) {
         if (!o->required || is_given(o))
             continue;
-        if (o->kind == OPTION_OPERAND)
+        if (is_operand(o))
             return wrong_usage("%s is missing", o->value);
         return wrong_usage("--%s %s is missing", o->name, o->value);
     }
@@ -195,20 +201,23 @@ static void print_required(const command *c)
     bool others = false;
     for (size_t i = 0; (o = row(c, i)) != NULL; i++) {
         if (!o->required)
-            others = others || o->kind != OPTION_OPERAND;
-        else if (o->kind == OPTION_OPERAND)
-            printf(" %s", o->value);
-        else
+            others = others || !is_operand(o);
+        if (is_operand(o))
+            printf(o->required ? " %s" : " [%s]", o->value);
+        else if (o->required)
             printf(" --%s %s", o->name, o->value);
     }
     if (others)
         printf(" [OPTION]...");
 }
 
-static void print_row(const option *o)
+/* A command's own option hides a long name of a table behind it; the letter is left. */
+static void print_row(const command *c, const option *o)
 {
     char left[64] = "";
-    if (o->letter != '\0')
+    if (o->name != NULL && find_name(c, o->name, strlen(o->name)) != o)
+        (void)snprintf(left, sizeof(left), "-%c", o->letter);
+    else if (o->letter != '\0')
         (void)snprintf(left, sizeof(left), "-%c, --%s", o->letter, o->name);
     else if (o->name != NULL)
         (void)snprintf(left, sizeof(left), "    --%s", o->name);
@@ -225,6 +234,6 @@ void options_help(const command *c)
     printf("%s%s\n\n%s.\n%s\n", c->streams[0] != '\0' ? " " : "", c->streams, c->summary, c->more);
     const option *o;
     for (size_t i = 0; (o = row(c, i)) != NULL; i++)
-        print_row(o);
+        print_row(c, o);
     printf("  %-28s %s\n", "    --help", "say this");
 }

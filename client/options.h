@@ -23,11 +23,12 @@ typedef struct {
 } option_number;
 
 typedef enum {
-    OPTION_FLAG,   /* bool */
-    OPTION_TEXT,   /* const char * */
-    OPTION_NUMBER, /* option_number, within min and max */
-    OPTION_LIST,   /* option_list: may be given again */
-    OPTION_OPERAND /* const char *: no dash, found by its place */
+    OPTION_FLAG,    /* bool */
+    OPTION_TEXT,    /* const char * */
+    OPTION_NUMBER,  /* option_number, within min and max */
+    OPTION_LIST,    /* option_list: may be given again */
+    OPTION_OPERAND, /* const char *: no dash, found by its place */
+    OPTION_OPERANDS /* option_list: all that are left */
 } option_kind;
 
 /* One row; a table ends with a row whose target is NULL. */
@@ -42,7 +43,7 @@ typedef struct {
     uint64_t min, max; /* of a number */
 } option;
 
-#define COMMAND_TABLES 3
+#define COMMAND_TABLES 4
 
 typedef struct {
     const char *name; /* one or two words */

@@ -49,11 +49,11 @@ void put_escaped(FILE *out, const void *text, size_t n)
     }
 }
 
-__attribute__((format(printf, 1, 0))) static void say(const char *format, va_list args)
+__attribute__((format(printf, 2, 0))) static void say(const char *who, const char *format, va_list args)
 {
     char *line = NULL;
     int n = vasprintf(&line, format, args);
-    fputs("pep: ", stderr);
+    fprintf(stderr, "%s: ", who);
     if (n >= 0)
         put_escaped(stderr, line, (size_t)n);
     else
@@ -66,7 +66,7 @@ int fail(int code, const char *format, ...)
 {
     va_list args;
     va_start(args, format);
-    say(format, args);
+    say("pep", format, args);
     va_end(args);
     return code;
 }
@@ -75,7 +75,15 @@ void warn(const char *format, ...)
 {
     va_list args;
     va_start(args, format);
-    say(format, args);
+    say("pep", format, args);
+    va_end(args);
+}
+
+void warn_loudly(const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    say("WARNING", format, args);
     va_end(args);
 }
 
@@ -83,6 +91,10 @@ int exit_code(pep_reason reason)
 {
     if (reason == PEP_OK)
         return DONE;
+    if (reason == PEP_TRY_LATER || reason == PEP_STORE_FAILED)
+        return OUT_OF_REACH;
+    if (reason >= PEP_BAD_COMMAND)
+        return REFUSED;
     if (reason < PEP_BAD_ARGUMENT || reason == PEP_EXISTS || reason == PEP_SEQ_AHEAD)
         return REFUSED;
     return reason == PEP_BAD_ARGUMENT ? WRONG_USAGE : OUT_OF_REACH;

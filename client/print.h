@@ -21,6 +21,9 @@ int fail(int code, const char *format, ...) __attribute__((format(printf, 2, 3))
 /* As fail, for a line that ends nothing. */
 void warn(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
+/* As warn, for what a person must not miss: the line begins with "WARNING:". */
+void warn_loudly(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
 /* The exit code that a reason calls for. */
 int exit_code(pep_reason reason);
 

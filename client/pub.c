@@ -7,6 +7,7 @@
 #include "client/commands.h"
 #include "client/mqtt.h"
 #include "client/print.h"
+#include "client/resolve.h"
 #include "client/sealing.h"
 
 #define WINDOW 20 /* unacknowledged at once: seal when sending, not when queueing */
@@ -37,6 +38,8 @@ static const option pub_options[] = {
 typedef struct {
     mqtt_link link;
     sealer sealer;
+    asker asker;
+    resolver resolver;
     size_t outstanding; /* sent, and not yet acknowledged (QoS 0: not yet written) */
     size_t refused;
     uint64_t deadline_ms; /* for the next acknowledgement */
@@ -203,6 +206,100 @@ static int send_all(publisher *p)
     return code == DONE && p->refused > 0 ? REFUSED : code;
 }
 
+/* ---- recipients that are ids ---- */
+
+static void on_message(struct mosquitto *client, void *link, const struct mosquitto_message *m,
+                       const mosquitto_property *props)
+{
+    (void)client;
+    (void)props;
+    publisher *p = ((mqtt_link *)link)->owner;
+    (void)ask_take(&p->asker, m);
+}
+
+static void on_resolved(resolution *n)
+{
+    *(bool *)n->owner = true;
+}
+
+/* Where nobody answers, what is pinned still holds, as long as it says itself. */
+static int judge_resolved(publisher *p, pep_record *out, const resolution *n)
+{
+    bool silent = n->reason == PEP_TRY_LATER;
+    if (n->reason != PEP_OK && !silent) {
+        resolution_report(n);
+        return fail(exit_code(n->reason), "nothing was sent to %s: %s (%s)", n->id, pep_reason_name(n->reason),
+                    pep_reason_text(n->reason));
+    }
+    const pep_record *record = p->resolver.pins != NULL ? pep_pins_find_id(p->resolver.pins, n->id) : NULL;
+    if (record == NULL)
+        return fail(exit_code(n->reason), "--to %s: is no file, and the directory of %s does not tell its keys: %s",
+                    n->id, p->link.address, n->error.text);
+    if (silent)
+        warn("the directory of %s does not answer; sealing to %s by what is pinned", p->link.address, n->id);
+    resolution_report(n);
+    *out = *record;
+    return check_recipient(n->id, out);
+}
+
+static int resolve(publisher *p, size_t which)
+{
+    bool over = false;
+    resolution n = {.owner = &over, .done = on_resolved};
+    resolve_id(&p->resolver, &n, p->sealer.id[which], RESOLVE_WAIT_MS);
+    int code = ask_until(&p->asker, &over);
+    if (!over)
+        resolution_end(&n);
+    return code == DONE ? judge_resolved(p, &p->sealer.to[which], &n) : code;
+}
+
+static int resolve_all(publisher *p)
+{
+    mosquitto_message_v5_callback_set(p->link.client, on_message);
+    for (size_t i = 0; i < p->sealer.to_count; i++) {
+        int code = p->sealer.id[i] != NULL ? resolve(p, i) : DONE;
+        if (code != DONE)
+            return code;
+    }
+    return DONE;
+}
+
+static char *folder_of(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash != NULL ? strndup(path, (size_t)(slash - path) + 1) : strdup(".");
+}
+
+static int resolve_recipients(publisher *p)
+{
+    char *records = folder_of(sealing_key());
+    if (records == NULL)
+        return fail(OUT_OF_REACH, "out of memory");
+    int code = resolver_open(&p->resolver, &p->asker, sealing_key());
+    p->asker.link = &p->link;
+    p->resolver.records = records;
+    if (code == DONE)
+        code = resolve_all(p);
+    resolver_close(&p->resolver);
+    free(records);
+    return code;
+}
+
+/* A will is sealed before CONNECT, so whom it is for must be known before: a connection of its own asks. */
+static int resolve_for_will(publisher *p)
+{
+    if (args.will_topic == NULL || !sealer_has_ids(&p->sealer))
+        return DONE;
+    int code = mqtt_connect(&p->link);
+    if (code == DONE)
+        code = resolve_recipients(p);
+    mqtt_close(&p->link);
+    for (size_t i = 0; i < p->sealer.to_count; i++)
+        p->sealer.id[i] = NULL;
+    p->link = (mqtt_link){.owner = p};
+    return code == DONE ? mqtt_prepare(&p->link) : code;
+}
+
 /* ---- before sending ---- */
 
 static int set_will(publisher *p)
@@ -225,15 +322,21 @@ static int set_will(publisher *p)
 static int publish(publisher *p)
 {
     int code = mqtt_prepare(&p->link);
+    p->sealer.takes_ids = !resolver_off();
     if (code == DONE)
         code = sealer_open(&p->sealer, !clears() || args.will_topic != NULL);
     if (code == DONE)
+        code = resolve_for_will(p);
+    if (code == DONE)
         code = set_will(p);
+    if (code == DONE)
+        code = mqtt_connect(&p->link);
+    if (code == DONE && sealer_has_ids(&p->sealer))
+        code = resolve_recipients(p);
     if (code != DONE)
         return code;
     mosquitto_publish_v5_callback_set(p->link.client, on_publish);
-    code = mqtt_connect(&p->link);
-    return code == DONE ? send_all(p) : code;
+    return send_all(p);
 }
 
 static int run(void)
@@ -255,8 +358,9 @@ const command pub_command = {
     "",
     "Give exactly one of -m, -f, -l, -s and -n, and exactly one of --to, --epoch and --signed-only (-n -r needs "
     "none).\n"
-    "Several --to become several messages, one for each recipient. A broker tells of refusals only over MQTT 5 at\n"
+    "Several --to become several messages, one for each recipient. A --to that is no file is an id, whose keys the\n"
+    "broker's directory tells. A broker tells of refusals only over MQTT 5 at\n"
     "QoS 1 and 2; then the exit code is 1.\n",
-    {pub_options, sealing_options, connection_options},
+    {pub_options, sealing_options, resolving_options, connection_options},
     run,
 };

@@ -17,7 +17,7 @@ static struct {
 
 const option sealing_options[] = {
     {OPTION_TEXT, 0, true, "key", &args.key, "FILE", "secret keys of the sender, ID.key; ID.seq stands beside", 0, 0},
-    {OPTION_LIST, 0, false, "to", &args.to, "FILE", "record of a recipient, PEER.pub", 0, 0},
+    {OPTION_LIST, 0, false, "to", &args.to, "PEER", "a recipient: PEER.pub, its record; for pub also its id", 0, 0},
     {OPTION_TEXT, 0, false, "epoch", &args.epoch, "FILE", "epoch key, for everyone who has it", 0, 0},
     {OPTION_FLAG, 0, false, "signed-only", &args.signed_only, NULL, "sign, and leave the content readable", 0, 0},
     {OPTION_LIST, 0, false, "record", &args.facts, "KEY=VALUE", "ask the broker to record this, readable", 0, 0},
@@ -112,18 +112,46 @@ static int read_content_type(sealer *s)
     return DONE;
 }
 
+const char *sealing_key(void)
+{
+    return args.key;
+}
+
+int check_recipient(const char *name, const pep_record *record)
+{
+    uint64_t now_s = pep_now_us() / 1000000;
+    uint64_t agree_s = record->agree_count > 0 ? record->agree[0].not_after_s : 0;
+    if (record->ended != PEP_OK)
+        return fail(REFUSED, "%s: %s (%s)", name, pep_reason_name(record->ended), pep_reason_text(record->ended));
+    if (record->not_after_s >= now_s && agree_s >= now_s)
+        return DONE;
+    char until[TIME_BYTES];
+    return fail(REFUSED, "%s: the record of %s was valid until %s; ask for a newer one", name, record->id,
+                time_s(until, record->not_after_s < now_s ? record->not_after_s : agree_s));
+}
+
 static int read_recipient(pep_record *out, const char *path)
 {
     pep_error error = {""};
     pep_reason reason = pep_record_load(out, &error, path);
-    if (reason != PEP_OK)
-        return fail_error(reason, &error);
-    uint64_t now_s = pep_now_us() / 1000000;
-    if (out->not_after_s >= now_s && out->agree[0].not_after_s >= now_s)
-        return DONE;
-    char until[TIME_BYTES];
-    return fail(REFUSED, "%s: the record of %s was valid until %s; ask for a newer one", path, out->id,
-                time_s(until, out->not_after_s < now_s ? out->not_after_s : out->agree[0].not_after_s));
+    return reason == PEP_OK ? check_recipient(path, out) : fail_error(reason, &error);
+}
+
+/* What is there, or looks like a path, is a file. */
+static bool is_id(const char *text)
+{
+    struct stat st;
+    size_t n = strlen(text);
+    bool path = strchr(text, '/') != NULL || (n >= 4 && strcmp(text + n - 4, ".pub") == 0) || lstat(text, &st) == 0;
+    return !path && pep_id_valid(text, n);
+}
+
+bool sealer_has_ids(const sealer *s)
+{
+    for (size_t i = 0; i < s->to_count; i++)
+        if (s->id[i] != NULL)
+            return true;
+    return false;
 }
 
 static int read_recipients(sealer *s)
@@ -131,10 +159,16 @@ static int read_recipients(sealer *s)
     if (args.to.n == 0)
         return DONE;
     s->to = calloc(args.to.n, sizeof(*s->to));
-    if (s->to == NULL)
+    s->id = calloc(args.to.n, sizeof(*s->id));
+    if (s->to == NULL || s->id == NULL)
         return fail(OUT_OF_REACH, "out of memory");
     for (; s->to_count < args.to.n; s->to_count++) {
-        int code = read_recipient(&s->to[s->to_count], args.to.at[s->to_count]);
+        const char *name = args.to.at[s->to_count];
+        if (s->takes_ids && is_id(name)) {
+            s->id[s->to_count] = name;
+            continue;
+        }
+        int code = read_recipient(&s->to[s->to_count], name);
         if (code != DONE)
             return code;
     }
@@ -210,6 +244,7 @@ void sealer_close(sealer *s)
     if (s->seq != NULL)
         pep_seq_close(s->seq);
     free(s->to);
+    free(s->id);
     buffer_free(&s->out);
 }
 

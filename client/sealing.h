@@ -11,7 +11,9 @@ extern const option sealing_options[];
 typedef struct {
     pep_device device;
     pep_seq *seq;
-    pep_record *to; /* direct mode: to_count of them */
+    bool takes_ids;  /* set before: --to may name an id, for the caller to resolve */
+    pep_record *to;  /* direct mode: to_count of them */
+    const char **id; /* of each, where it is to be resolved; else NULL */
     size_t to_count;
     pep_epoch epoch;
     bool has_epoch;
@@ -27,6 +29,15 @@ typedef struct {
  */
 int sealer_open(sealer *s, bool mode_needed);
 void sealer_close(sealer *s);
+
+/* The key file that --key named. */
+const char *sealing_key(void);
+
+/* True where some --to names an id. */
+bool sealer_has_ids(const sealer *s);
+
+/* 0 where one may seal to this record now, else an exit code after a line that begins with `name`. */
+int check_recipient(const char *name, const pep_record *record);
 
 /* Reads the key alone, for clears: they need nothing else. As sealer_open. */
 int sealer_open_key(sealer *s, const char *path);

@@ -1,0 +1,29 @@
+/* The files of one device: ID.key, ID.pub and ID.seq, and ID.key.new while a rotation is on its way. */
+#ifndef CLIENT_IDENTITY_H
+#define CLIENT_IDENTITY_H
+
+#include "pep.h"
+
+typedef struct {
+    char *key, *pub, *seq, *fresh; /* paths; fresh: ID.key.new */
+} device_files;
+
+/* Names the files of an id in a folder (NULL: this one), or those beside a key file. 0, or an exit code after a line.
+ */
+int name_files(device_files *out, const char *dir, const char *id);
+int name_files_beside(device_files *out, const char *key);
+void free_files(device_files *files);
+
+/* 0 where a device of that name can be made, else 2 after a line. */
+int check_new_id(const char *id);
+
+/* Makes all three files or none. 0, or an exit code after a line on stderr. */
+int save_identity(const pep_device *device, const device_files *files, const uint8_t *record, size_t record_n);
+
+/*
+ * Keeps other processes from replacing the key file; `wait`: until they are done. Returns a descriptor to close, or -1.
+ * A key file that is read behind it stays as it is.
+ */
+int lock_key(const char *path, bool wait);
+
+#endif

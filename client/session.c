@@ -1,0 +1,124 @@
+#include "client/session.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "client/print.h"
+#include "client/resolve.h"
+
+#define SEALED_MAX (PEP_COMMAND_JSON_MAX + 512)
+
+int session_open(session *s, const char *key, const option_list *authorities)
+{
+    pep_error error = {""};
+    int code = name_files_beside(&s->files, key);
+    if (code == DONE && authorities != NULL)
+        code = read_authorities(&s->authorities, &s->authority_count, authorities);
+    if (code != DONE)
+        return code;
+    pep_reason reason = pep_device_load(&s->device, &error, key);
+    if (reason == PEP_OK)
+        reason = pep_seq_open(&s->seq, &error, s->files.seq);
+    return reason == PEP_OK ? DONE : fail_error(reason, &error);
+}
+
+int session_connect(session *s)
+{
+    int code = mqtt_prepare(&s->link);
+    if (code != DONE)
+        return code;
+    ask_prepare(&s->asker, &s->link);
+    mqtt_stop_on_signals();
+    code = mqtt_connect(&s->link);
+    if (code != DONE)
+        return code;
+    return ask_gate(&s->asker, (const uint8_t(*)[PEP_SIGN_PUBLIC_BYTES])s->authorities, s->authority_count);
+}
+
+void session_close(session *s)
+{
+    mqtt_close(&s->link);
+    if (s->seq != NULL)
+        pep_seq_close(s->seq);
+    pep_device_wipe(&s->device);
+    free_files(&s->files);
+    free(s->authorities);
+    s->authorities = NULL;
+}
+
+int session_command(session *s, reply *out, question *q, const char *json, const pep_device *from, uint64_t seq)
+{
+    uint8_t sealed[SEALED_MAX];
+    size_t n = 0;
+    pep_reason reason = from == NULL ? pep_seq_next(s->seq, &seq) : PEP_OK;
+    if (reason != PEP_OK)
+        return fail_reason(reason, "no sequence number");
+    const pep_command what = {.from = from != NULL ? from : &s->device,
+                              .seq = seq,
+                              .gate_kid = s->asker.gate_kid,
+                              .now_s = pep_now_us() / 1000000};
+    reason = pep_command_seal(sealed, &n, sizeof(sealed), &what, (pep_view){(const uint8_t *)json, strlen(json)});
+    return reason == PEP_OK ? ask_and_wait(&s->asker, out, q, sealed, n) : fail_reason(reason, "cannot seal");
+}
+
+/* ---- looking up ---- */
+
+static pep_reason find_head(pep_head *out, const pep_statement *s)
+{
+    if (s->kind != PEP_STATEMENT_REVOCATION)
+        return pep_head_begin(out, s);
+    *out = (pep_head){.version = s->version, .revoked = true};
+    memcpy(out->id, s->id, sizeof(out->id));
+    memcpy(out->hash, s->hash, sizeof(out->hash));
+    memcpy(out->sign_kid, s->old_kid, sizeof(out->sign_kid));
+    return PEP_OK;
+}
+
+pep_reason read_found(found_entry *out, const cJSON *item)
+{
+    size_t n;
+    if (!decode_bytes(out->bytes, &n, sizeof(out->bytes), item))
+        return PEP_MALFORMED;
+    pep_reason reason = pep_entry_parse(&out->entry, out->bytes, n);
+    if (reason == PEP_OK)
+        reason = pep_statement_parse(&out->statement, out->entry.statement.p, out->entry.statement.n);
+    return reason == PEP_OK ? find_head(&out->head, &out->statement) : reason;
+}
+
+static int read_lookup(found_entry *out, const cJSON *data, const char *id)
+{
+    const cJSON *found = cJSON_GetArrayItem(cJSON_GetObjectItemCaseSensitive(data, "entries"), 0);
+    const char *error = text_field(found, "error");
+    if (error != NULL)
+        return fail_reason(reason_of(error), id);
+    pep_reason reason = read_found(out, cJSON_GetObjectItemCaseSensitive(found, "entry"));
+    if (reason == PEP_OK && strcmp(out->statement.id, id) != 0)
+        reason = PEP_WRONG_ID;
+    return reason == PEP_OK ? DONE : fail_reason(reason, id);
+}
+
+int session_lookup(session *s, found_entry *out, const char *id)
+{
+    char json[PEP_COMMAND_JSON_MAX];
+    question q = {0};
+    reply r;
+    ask_begin(&q);
+    pep_reason reason = pep_command_lookup_id(json, q.correlation, id);
+    if (reason != PEP_OK)
+        return fail_reason(reason, id);
+    int code = ask_and_wait(&s->asker, &r, &q, json, strlen(json));
+    if (code == DONE)
+        code = r.reason == PEP_OK ? read_lookup(out, r.data, id) : fail_reply(&r, id);
+    cJSON_Delete(r.data);
+    return code;
+}
+
+int read_certificate(uint8_t bytes[PEP_CERTIFICATE_BYTES_MAX], size_t *n, const char *path)
+{
+    pep_error error = {""};
+    *n = 0;
+    if (path == NULL)
+        return DONE;
+    pep_reason reason = pep_certificate_load(bytes, n, &error, path);
+    return reason == PEP_OK ? DONE : fail_error(reason, &error);
+}
