@@ -388,7 +388,7 @@ static const cJSON *commands_of(const cJSON *root)
 {
     const cJSON *commands = cJSON_GetObjectItemCaseSensitive(root, "commands");
     int count = cJSON_GetArraySize(commands);
-    if (!cJSON_IsObject(root) || root->child->next != NULL || !cJSON_IsArray(commands) || count < 1 ||
+    if (!cJSON_IsObject(root) || !cJSON_IsArray(commands) || root->child->next != NULL || count < 1 ||
         count > DIRECTORY_COMMANDS_MAX)
         return NULL;
     return commands;
