@@ -71,4 +71,7 @@ size_t mutate_cbor(uint8_t *data, size_t n, size_t cap, unsigned seed);
  */
 size_t mutate_sign1(uint8_t *data, size_t n, size_t cap, unsigned seed);
 
+/* Signs also as this one: it stays the caller's. */
+void mutate_know(const pep_device *device);
+
 #endif

@@ -203,11 +203,31 @@ static bool take_apart(parts *out, const uint8_t *data, size_t n)
     return true;
 }
 
-/* The kid stands at the same place in every header that we make; any key will do where it names nobody. */
-static const actor *signer_of(const part *header)
+static const pep_device *known[16];
+static unsigned known_count;
+
+void mutate_know(const pep_device *device)
 {
-    const actor *named = header->n < 5 + PEP_KID_BYTES ? NULL : reference_signer(header->p + 5);
-    return named == NULL ? &actors[0] : named;
+    must(known_count < COUNT(known), "too many that sign");
+    known[known_count++] = device;
+}
+
+/* The kid stands at the same place in every header that we make; any key will do where it names nobody. */
+static const pep_device *signer_of(const part *header)
+{
+    const uint8_t *kid = header->p + 5;
+    const actor *named = header->n < 5 + PEP_KID_BYTES ? NULL : reference_signer(kid);
+    for (unsigned i = 0; i < known_count && header->n >= 5 + PEP_KID_BYTES; i++)
+        if (memcmp(known[i]->sign_kid, kid, PEP_KID_BYTES) == 0)
+            return known[i];
+    return named == NULL ? &actors[0].device : &named->device;
+}
+
+/* Who else is to have signed it. */
+static const pep_device *other_signer(unsigned choice)
+{
+    unsigned i = choice % ((unsigned)actor_count + known_count);
+    return i < actor_count ? &actors[i].device : known[i - actor_count];
 }
 
 static void sign(uint8_t signature[PEP_SIGNATURE_BYTES], const parts *from)
@@ -216,7 +236,7 @@ static void sign(uint8_t signature[PEP_SIGNATURE_BYTES], const parts *from)
     pep_writer w = {.p = bytes, .cap = sizeof bytes};
     write_sig_structure(&w, (pep_view){from->header.p, from->header.n}, (pep_view){from->payload.p, from->payload.n});
     must(!w.full, "too long to be signed");
-    crypto_sign_detached(signature, NULL, bytes, w.n, signer_of(&from->header)->device.sign_secret);
+    crypto_sign_detached(signature, NULL, bytes, w.n, signer_of(&from->header)->sign_secret);
 }
 
 static size_t put_together(uint8_t *data, size_t cap, const parts *from, const uint8_t *signature)
@@ -233,11 +253,10 @@ static size_t put_together(uint8_t *data, size_t cap, const parts *from, const u
 
 static void mutate_part(parts *p, unsigned seed)
 {
-    unsigned who = seed / 8 % (unsigned)actor_count;
     switch (seed % 8) {
     case 0:
         if (p->header.n >= 5 + PEP_KID_BYTES)
-            memcpy(p->header.p + 5, actors[who].device.sign_kid, PEP_KID_BYTES);
+            memcpy(p->header.p + 5, other_signer(seed / 8)->sign_kid, PEP_KID_BYTES);
         break;
     case 1:
     case 2:

@@ -1,4 +1,4 @@
-/* Writes the targets' first inputs, from tests/vectors/envelopes.json and from texts: `fuzz_seeds FOLDER`. */
+/* Writes the targets' first inputs, from our own vectors and from texts: `fuzz_seeds FOLDER`. */
 #include <cjson/cJSON.h>
 #include <sodium.h>
 #include <stdbool.h>
@@ -33,17 +33,17 @@ static void write_seed(const char *target, const void *bytes, size_t n)
 
 /* ---- reading the vectors ---- */
 
-static cJSON *read_vectors(void)
+static cJSON *read_vectors(const char *path)
 {
-    FILE *f = fopen(PEP_VECTORS, "rb");
-    must(f != NULL && fseek(f, 0, SEEK_END) == 0, PEP_VECTORS);
+    FILE *f = fopen(path, "rb");
+    must(f != NULL && fseek(f, 0, SEEK_END) == 0, path);
     size_t n = (size_t)ftell(f);
     char *text = calloc(n + 1, 1);
     rewind(f);
-    must(text != NULL && fread(text, 1, n, f) == n && fclose(f) == 0, PEP_VECTORS);
+    must(text != NULL && fread(text, 1, n, f) == n && fclose(f) == 0, path);
     cJSON *all = cJSON_Parse(text);
     free(text);
-    must(all != NULL, PEP_VECTORS);
+    must(all != NULL, path);
     return all;
 }
 
@@ -54,12 +54,19 @@ static const char *text_of(const cJSON *object, const char *key)
     return text;
 }
 
-static size_t hex_of(uint8_t *out, const cJSON *object, const char *key)
+static size_t bytes_of(uint8_t *out, const cJSON *item)
 {
     size_t n = 0;
-    const char *hex = text_of(object, key);
-    must(sodium_hex2bin(out, BYTES_MAX, hex, strlen(hex), NULL, &n, NULL) == 0, key);
+    const char *hex = cJSON_GetStringValue(item);
+    must(hex != NULL && sodium_hex2bin(out, BYTES_MAX, hex, strlen(hex), NULL, &n, NULL) == 0, "not hex");
     return n;
+}
+
+static size_t hex_of(uint8_t *out, const cJSON *object, const char *key)
+{
+    const cJSON *item = cJSON_GetObjectItemCaseSensitive(object, key);
+    must(item != NULL, key);
+    return bytes_of(out, item);
 }
 
 /* ---- gate: the steps that tests/fuzz/gate.c describes ---- */
@@ -176,6 +183,26 @@ static void secret_seeds(void)
     record_seed(3, armored_epoch, sizeof armored_epoch - 1);
 }
 
+/* The same key file with a former agreement key: {1: signing kid, 2: kid, 3: secret, 4: until}. */
+static void former_key_seed(void)
+{
+    static const char secret[] = "0123456789abcdef0123456789abcdef";
+    uint8_t all[512] = "\xa5\x00\x01\x01\x68sensor-1\x02\x58\x20"
+                       "0123456789abcdef0123456789abcdef\x03\x58\x20"
+                       "0123456789abcdef0123456789abcdef\x04\x81\xa4\x01\x50"
+                       "0123456789abcdef\x02\x50";
+    uint8_t key[8 + 32] = {0xa3, 0x01, 0x01, 0x20, 4, 0x21, 0x58, 32}; /* what is hashed to get its kid */
+    uint8_t hash[crypto_hash_sha256_BYTES];
+    size_t n = 13 + 3 + 32 + 3 + 32 + 5 + 16 + 2;
+    crypto_scalarmult_base(key + 8, (const uint8_t *)secret);
+    crypto_hash_sha256(hash, key, sizeof key);
+    memcpy(all + n, hash, 16);
+    memcpy(all + n + 16, "\x03\x58\x20", 3);
+    memcpy(all + n + 19, secret, 32);
+    memcpy(all + n + 51, "\x04\x18\x64", 3);
+    record_seed(4, all, n + 54);
+}
+
 static void record_seeds(const cJSON *all)
 {
     static uint8_t bytes[BYTES_MAX];
@@ -188,6 +215,65 @@ static void record_seeds(const cJSON *all)
             pub_seed(bytes, n);
     }
     secret_seeds();
+    former_key_seed();
+}
+
+/* ---- what the directory is made of: for the same target ---- */
+
+/* An entry around a statement, with a certificate where there is one. */
+static void entry_seed(const uint8_t *statement, size_t n, const uint8_t *certificate, size_t certificate_n)
+{
+    uint8_t all[8192] = {0x83, 0x01, 0x59, (uint8_t)(n >> 8), (uint8_t)n};
+    size_t at = 5;
+    must(n > 255 && n < 4000 && certificate_n < 4000, "a statement of another size");
+    memcpy(all + at, statement, n);
+    at += n;
+    if (certificate_n == 0) {
+        all[at++] = 0xf6;
+    } else {
+        const uint8_t head[] = {certificate_n > 255 ? 0x59 : 0x58, (uint8_t)(certificate_n >> 8),
+                                (uint8_t)certificate_n};
+        all[at++] = head[0];
+        if (certificate_n > 255)
+            all[at++] = head[1];
+        all[at++] = head[2];
+        memcpy(all + at, certificate, certificate_n);
+        at += certificate_n;
+    }
+    record_seed(8, all, at);
+}
+
+static void member_seeds(const cJSON *all, const char *list, const char *member, uint8_t kind)
+{
+    static uint8_t bytes[BYTES_MAX];
+    const cJSON *item;
+    cJSON_ArrayForEach(item, cJSON_GetObjectItemCaseSensitive(all, list))
+    {
+        record_seed(kind, bytes, hex_of(bytes, item, member));
+    }
+}
+
+static void directory_seeds(const cJSON *all)
+{
+    static uint8_t bytes[BYTES_MAX];
+    uint8_t certificate[BYTES_MAX];
+    const cJSON *item;
+    size_t certificate_n =
+        hex_of(certificate, cJSON_GetObjectItemCaseSensitive(all, "certificates")->child, "certificate");
+    cJSON_ArrayForEach(item, cJSON_GetObjectItemCaseSensitive(all, "chains"))
+    {
+        const cJSON *statements = cJSON_GetObjectItemCaseSensitive(item, "statements");
+        size_t n = bytes_of(bytes, cJSON_GetArrayItem(statements, cJSON_GetArraySize(statements) - 1));
+        record_seed(6, bytes, n);
+        if (n < 256 || strcmp(text_of(item, "expect"), "ok") != 0)
+            continue;
+        pub_seed(bytes, n);
+        entry_seed(bytes, n, certificate, 0);
+        entry_seed(bytes, n, certificate, certificate_n);
+    }
+    member_seeds(all, "certificates", "certificate", 7);
+    member_seeds(all, "entries", "entry", 8);
+    member_seeds(all, "proofs", "proof", 9);
 }
 
 /* ---- texts ---- */
@@ -246,10 +332,13 @@ int main(int argc, char **argv)
     root = argv[1];
     must(sodium_init() >= 0, "no libsodium");
     mkdir(root, 0777);
-    cJSON *all = read_vectors();
+    cJSON *all = read_vectors(PEP_VECTORS "/envelopes.json");
+    cJSON *directory = read_vectors(PEP_VECTORS "/directory.json");
     envelope_seeds(all);
     record_seeds(all);
+    directory_seeds(directory);
     text_seeds();
+    cJSON_Delete(directory);
     cJSON_Delete(all);
     return 0;
 }

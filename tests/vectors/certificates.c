@@ -168,14 +168,15 @@ void certificates_emit(json *j)
 
 #define TOKEN "AAECAwQFBgcICQoLDA0ODxAREhMUFRYX"
 
-static void emit_proof(json *j, const char *name, const char *comment, const char *expect, const uint8_t *hash,
-                       const bytes *proof)
+static void emit_proof(json *j, const char *name, const char *comment, const char *expect, const char *token,
+                       const uint8_t *hash, const bytes *proof)
 {
     uint8_t kid[PEP_KID_BYTES];
     json_open(j, NULL, '{');
     json_text(j, "name", name);
     json_text(j, "comment", comment);
-    json_text(j, "token", TOKEN);
+    if (token != NULL)
+        json_text(j, "token", token);
     json_hex(j, "record_hash", hash, PEP_SHA256_BYTES);
     json_hex(j, "proof", proof->p, proof->n);
     json_text(j, "expect", expect);
@@ -197,18 +198,22 @@ void proofs_emit(json *j)
     crypto_hash_sha256(hash, (const uint8_t *)"a record", 8);
     crypto_hash_sha256(other, (const uint8_t *)"another record", 14);
     must(pep_token_prove(proof.p, &proof.n, TOKEN, hash) == PEP_OK, "no proof");
-    emit_proof(j, "proof", "of the token, for this record", "ok", hash, &proof);
-    emit_proof(j, "proof-other-record", "the same proof, for another record", "bad-token", other, &proof);
+    emit_proof(j, "proof", "of the token, for this record", "ok", TOKEN, hash, &proof);
+    emit_proof(j, "proof-other-record", "the same proof, for another record", "bad-token", TOKEN, other, &proof);
     directory_sign(&forged, STRANGER, TYP_ENROLLMENT, NULL, "a2 01 58 20 $q 02 58 20 $A", NULL, &s);
-    emit_proof(j, "proof-other-key", "it states another key than its signer's", "malformed", hash, &forged);
+    emit_proof(j, "proof-other-key", "it states another key than its signer's", "malformed", NULL, hash, &forged);
+    forged.n = 0;
+    directory_sign(&forged, STRANGER, TYP_ENROLLMENT, NULL, "a2 01 58 20 $q 02 58 20 $E", NULL, &s);
+    emit_proof(j, "proof-any-key", "a key that comes from no token: only who knows the tokens can tell", "ok", NULL,
+               hash, &forged);
     forged.n = 0;
     directory_sign(&forged, STRANGER, TYP_RECORD, NULL, "a2 01 58 20 $q 02 58 20 $E", NULL, &s);
-    emit_proof(j, "proof-typ", "the typ of a record", "malformed", hash, &forged);
+    emit_proof(j, "proof-typ", "the typ of a record", "malformed", NULL, hash, &forged);
     forged.n = 0;
     directory_sign(&forged, STRANGER, TYP_ENROLLMENT, NULL, "a3 01 58 20 $q 02 58 20 $E 03 00", NULL, &s);
-    emit_proof(j, "proof-unknown", "a third member", "malformed", hash, &forged);
+    emit_proof(j, "proof-unknown", "a third member", "malformed", NULL, hash, &forged);
     proof.p[proof.n - 1] ^= 1;
-    emit_proof(j, "proof-signature", "a bit of it changed", "bad-signature", hash, &proof);
+    emit_proof(j, "proof-signature", "a bit of it changed", "bad-signature", TOKEN, hash, &proof);
 }
 
 /* ---- entries ---- */
