@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "client/commands.h"
-#include "client/mqtt.h"
+#include "client/follow.h"
 #include "client/opening.h"
 #include "client/print.h"
 
@@ -34,6 +34,8 @@ static const option sub_options[] = {
 typedef struct {
     mqtt_link link;
     opening opening;
+    follower follower;
+    int mid; /* of the SUBSCRIBE for --topic */
     pep_replay *seen;
     uint64_t opened;
     uint64_t deadline_ms; /* 0: none */
@@ -138,14 +140,62 @@ static pep_reason pass_on(subscriber *s, const struct mosquitto_message *m, cons
     return PEP_OK;
 }
 
-static pep_reason take(subscriber *s, const struct mosquitto_message *m)
+/* What was learnt since a record was given by hand: its key may have ended. */
+static pep_reason judge_pinned(const subscriber *s, const pep_envelope *e)
+{
+    pep_pins *pins = follow_pins(&s->follower);
+    const pep_record *pinned = pins != NULL ? pep_pins_find(pins, e->kid) : NULL;
+    return pinned != NULL && pinned->ended != PEP_OK && e->seq > pinned->cutoff ? pinned->ended : PEP_OK;
+}
+
+/* Whether the directory may know more of the signer than we do. */
+static bool may_ask(const subscriber *s, pep_reason reason, const pep_envelope *e)
+{
+    return reason == PEP_UNKNOWN_SIGNER ||
+           (reason == PEP_EXPIRED_SIGNER && pep_keyring_find(s->opening.senders, e->kid) == NULL);
+}
+
+static bool hold(subscriber *s, pep_reason reason, const struct mosquitto_message *m)
+{
+    pep_envelope e;
+    return pep_parse(&e, m->payload, (size_t)m->payloadlen) == PEP_OK &&
+           (may_ask(s, reason, &e) || follow_waits(&s->follower, e.kid)) && follow_hold(&s->follower, e.kid, m);
+}
+
+/* `first`: it comes from the broker, and was not held before. */
+static pep_reason take(subscriber *s, const struct mosquitto_message *m, bool first)
 {
     const char *topic = without_prefix(m->topic);
     if (topic == NULL)
         return PEP_WRONG_TOPIC; /* what came past the bridge must not pass for what came through it */
     pep_opened o;
+    s->opening.opener.pins = follow_pins(&s->follower);
     pep_reason reason = opening_open(&o, &s->opening, topic, m->payload, (size_t)m->payloadlen);
-    return reason == PEP_OK ? pass_on(s, m, &o) : reason;
+    if (reason == PEP_OK)
+        reason = judge_pinned(s, &o.envelope);
+    bool waits = s->follower.first != NULL || reason != PEP_OK;
+    if (first && waits && hold(s, reason, m))
+        return PEP_OK;
+    if (reason != PEP_OK)
+        return reason;
+    follow_id(&s->follower, o.sender->id);
+    return pass_on(s, m, &o);
+}
+
+static void take_and_tell(subscriber *s, const struct mosquitto_message *m, bool first)
+{
+    if (is_over(s))
+        return;
+    pep_reason reason = take(s, m, first);
+    if (exit_code(reason) == OUT_OF_REACH)
+        finish(s, fail_reason(reason, "cannot go on"));
+    else if (reason != PEP_OK)
+        warn("dropped %s: %s (%s)", m->topic, pep_reason_name(reason), pep_reason_text(reason));
+}
+
+static void on_release(void *owner, const struct mosquitto_message *m)
+{
+    take_and_tell(owner, m, false);
 }
 
 static void on_message(struct mosquitto *client, void *link, const struct mosquitto_message *m,
@@ -154,13 +204,8 @@ static void on_message(struct mosquitto *client, void *link, const struct mosqui
     (void)client;
     (void)props;
     subscriber *s = ((mqtt_link *)link)->owner;
-    if (is_over(s))
-        return;
-    pep_reason reason = take(s, m);
-    if (exit_code(reason) == OUT_OF_REACH)
-        finish(s, fail_reason(reason, "cannot go on"));
-    else if (reason != PEP_OK)
-        warn("dropped %s: %s (%s)", m->topic, pep_reason_name(reason), pep_reason_text(reason));
+    if (!follow_take(&s->follower, m))
+        take_and_tell(s, m, true);
 }
 
 /* ---- the subscription ---- */
@@ -168,8 +213,9 @@ static void on_message(struct mosquitto *client, void *link, const struct mosqui
 static void on_connected(mqtt_link *link)
 {
     subscriber *s = link->owner;
-    int rc = mosquitto_subscribe_multiple(link->client, NULL, (int)args.filters.n, args.filters.at, (int)args.qos.value,
-                                          0, NULL);
+    follow_connected(&s->follower); /* first: who was revoked meanwhile is known before his messages come */
+    int rc = mosquitto_subscribe_multiple(link->client, &s->mid, (int)args.filters.n, args.filters.at,
+                                          (int)args.qos.value, 0, NULL);
     if (rc != MOSQ_ERR_SUCCESS)
         finish(s, fail(REFUSED, "cannot subscribe: %s", mosquitto_strerror(rc)));
 }
@@ -178,9 +224,10 @@ static void on_subscribe(struct mosquitto *client, void *link, int mid, int coun
                          const mosquitto_property *props)
 {
     (void)client;
-    (void)mid;
     (void)props;
     subscriber *s = ((mqtt_link *)link)->owner;
+    if (mid != s->mid) /* of the directory's topics: a broker may have none */
+        return;
     for (int i = 0; i < count && (size_t)i < args.filters.n; i++)
         if (granted[i] >= 128 && !s->done)
             finish(s, fail(REFUSED, "the broker refused the subscription to %s", args.filters.at[i]));
@@ -224,6 +271,7 @@ static int receive(subscriber *s)
     while (!is_over(s)) {
         if (!mqtt_turn(&s->link, NULL, -1, 200) && !is_over(s))
             reconnect(s);
+        follow_tick(&s->follower);
         sync_now_and_then(s);
     }
     if (s->done || !args.count.given)
@@ -249,6 +297,8 @@ static int subscribe(subscriber *s)
         code = opening_start(&s->opening);
     if (code == DONE)
         code = open_seen(s);
+    if (code == DONE)
+        code = follow_open(&s->follower, &s->link, opening_key(), opening_from(), s->opening.senders);
     if (code != DONE)
         return code;
     mosquitto_message_v5_callback_set(s->link.client, on_message);
@@ -266,9 +316,11 @@ static int run(void)
     int code = check_filters();
     if (code != DONE)
         return code;
-    subscriber s = {.link = {.on_connected = on_connected}};
-    s.link.owner = &s;
+    static subscriber s;
+    s.link = (mqtt_link){.owner = &s, .on_connected = on_connected};
+    s.follower = (follower){.owner = &s, .release = on_release};
     code = subscribe(&s);
+    follow_close(&s.follower);
     mqtt_close(&s.link);
     if (s.seen != NULL) {
         pep_replay_sync(s.seen);
@@ -283,7 +335,8 @@ const command sub_command = {
     "Subscribes, and prints what it could verify and open",
     "",
     "What was dropped, and why, is said on stderr. What was seen is remembered in ID.seen beside the key, so that a\n"
-    "message is printed once. Ends on SIGINT and SIGTERM.\n",
-    {sub_options, opening_options, connection_options},
+    "message is printed once. Senders without a record here are looked up in the broker's directory, if it has one.\n"
+    "Ends on SIGINT and SIGTERM.\n",
+    {sub_options, opening_options, resolving_options, connection_options},
     run,
 };
