@@ -217,6 +217,13 @@ static bool head_before(pep_head *out, const pep_statement *s)
     return true;
 }
 
+static bool same_head(const pep_head *a, const pep_head *b)
+{
+    return strcmp(a->id, b->id) == 0 && a->version == b->version && a->revoked == b->revoked &&
+           memcmp(a->hash, b->hash, sizeof a->hash) == 0 && memcmp(a->sign_kid, b->sign_kid, PEP_KID_BYTES) == 0 &&
+           memcmp(a->sign_public, b->sign_public, PEP_SIGN_PUBLIC_BYTES) == 0;
+}
+
 static bool may_sign(const pep_statement *s, const pep_device *signer, const pep_head *head)
 {
     return memcmp(signer->sign_kid, head->sign_kid, PEP_KID_BYTES) == 0 || signer == &parties[AUTHORITY_1].device ||
@@ -254,7 +261,7 @@ static void check_followed(const pep_statement *s, pep_view bytes)
     pep_head head = before;
     pep_reason reason = pep_head_advance(&head, NULL, s, &trust);
     if (reason != PEP_OK) {
-        invariant(memcmp(&head, &before, sizeof head) == 0, "a refusal changes nothing");
+        invariant(same_head(&head, &before), "a refusal changes nothing");
         return;
     }
     invariant(signer != NULL && may_sign(s, signer, &before), "who signed it may do that");
@@ -345,6 +352,17 @@ static void try_pub_file(const char *path)
         check_keys(&r);
 }
 
+static bool same_keys(const pep_device *a, const pep_device *b)
+{
+    return strcmp(a->id, b->id) == 0 && memcmp(a->sign_kid, b->sign_kid, sizeof a->sign_kid) == 0 &&
+           memcmp(a->sign_public, b->sign_public, sizeof a->sign_public) == 0 &&
+           memcmp(a->sign_secret, b->sign_secret, sizeof a->sign_secret) == 0 &&
+           memcmp(a->agree_kid, b->agree_kid, sizeof a->agree_kid) == 0 &&
+           memcmp(a->agree_public, b->agree_public, sizeof a->agree_public) == 0 &&
+           memcmp(a->agree_secret, b->agree_secret, sizeof a->agree_secret) == 0 &&
+           a->previous_count == b->previous_count && memcmp(a->previous, b->previous, sizeof a->previous) == 0;
+}
+
 static void try_key_file(const char *path)
 {
     pep_device d;
@@ -354,14 +372,14 @@ static void try_key_file(const char *path)
         invariant(sodium_is_zero((const uint8_t *)&d, sizeof d), "no secret is left where loading fails");
         return;
     }
-    invariant(pep_device_from_secrets(&again, d.id, d.sign_secret, d.agree_secret) == PEP_OK &&
-                  memcmp(&d, &again, offsetof(pep_device, previous)) == 0,
-              "all keys are those of the secrets");
+    pep_reason derived = pep_device_from_secrets(&again, d.id, d.sign_secret, d.agree_secret);
+    again.previous_count = d.previous_count;
+    memcpy(again.previous, d.previous, sizeof again.previous);
+    invariant(derived == PEP_OK && same_keys(&d, &again), "all keys are those of the secrets");
     invariant(d.previous_count <= PEP_PREVIOUS_MAX, "there is room for the former keys");
     const char *copy = fuzz_path("saved.key");
     must(pep_device_save(&error, copy, &d) == PEP_OK, error.text);
-    invariant(pep_device_load(&again, &error, copy) == PEP_OK && memcmp(&d, &again, sizeof d) == 0,
-              "what is saved can be loaded");
+    invariant(pep_device_load(&again, &error, copy) == PEP_OK && same_keys(&d, &again), "what is saved can be loaded");
     unlink(copy);
     must(chmod(path, 0640) == 0, path);
     invariant(pep_device_load(&again, &error, path) == PEP_UNSAFE_FILE, "a secret that others can read is refused");

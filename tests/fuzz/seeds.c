@@ -186,7 +186,9 @@ static void secret_seeds(void)
 /* The same key file with a former agreement key: {1: signing kid, 2: kid, 3: secret, 4: until}. */
 static void former_key_seed(void)
 {
-    static const char secret[] = "0123456789abcdef0123456789abcdef";
+    static const uint8_t secret_head[] = {0x03, 0x58, 0x20};
+    static const uint8_t until[] = {0x04, 0x18, 0x64};
+    uint8_t secret[32];
     uint8_t all[512] = "\xa5\x00\x01\x01\x68sensor-1\x02\x58\x20"
                        "0123456789abcdef0123456789abcdef\x03\x58\x20"
                        "0123456789abcdef0123456789abcdef\x04\x81\xa4\x01\x50"
@@ -194,12 +196,13 @@ static void former_key_seed(void)
     uint8_t key[8 + 32] = {0xa3, 0x01, 0x01, 0x20, 4, 0x21, 0x58, 32}; /* what is hashed to get its kid */
     uint8_t hash[crypto_hash_sha256_BYTES];
     size_t n = 13 + 3 + 32 + 3 + 32 + 5 + 16 + 2;
-    crypto_scalarmult_base(key + 8, (const uint8_t *)secret);
+    memset(secret, '0', sizeof secret);
+    crypto_scalarmult_base(key + 8, secret);
     crypto_hash_sha256(hash, key, sizeof key);
     memcpy(all + n, hash, 16);
-    memcpy(all + n + 16, "\x03\x58\x20", 3);
-    memcpy(all + n + 19, secret, 32);
-    memcpy(all + n + 51, "\x04\x18\x64", 3);
+    memcpy(all + n + 16, secret_head, sizeof secret_head);
+    memcpy(all + n + 19, secret, sizeof secret);
+    memcpy(all + n + 51, until, sizeof until);
     record_seed(4, all, n + 54);
 }
 

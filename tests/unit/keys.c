@@ -41,6 +41,18 @@ static pep_device rotated_device(void)
     return device;
 }
 
+/* Member by member: there is padding between them. */
+static bool same_device(const pep_device *a, const pep_device *b)
+{
+    return strcmp(a->id, b->id) == 0 && memcmp(a->sign_kid, b->sign_kid, sizeof a->sign_kid) == 0 &&
+           memcmp(a->sign_public, b->sign_public, sizeof a->sign_public) == 0 &&
+           memcmp(a->sign_secret, b->sign_secret, sizeof a->sign_secret) == 0 &&
+           memcmp(a->agree_kid, b->agree_kid, sizeof a->agree_kid) == 0 &&
+           memcmp(a->agree_public, b->agree_public, sizeof a->agree_public) == 0 &&
+           memcmp(a->agree_secret, b->agree_secret, sizeof a->agree_secret) == 0 &&
+           a->previous_count == b->previous_count && memcmp(a->previous, b->previous, sizeof a->previous) == 0;
+}
+
 static pep_epoch sample_epoch(void)
 {
     pep_epoch epoch;
@@ -111,7 +123,7 @@ static void test_device_new(void)
     CU_ASSERT_NOT_EQUAL(memcmp(a.sign_secret, b.sign_secret, sizeof a.sign_secret), 0);
     CU_ASSERT_NOT_EQUAL(memcmp(a.agree_secret, b.agree_secret, sizeof a.agree_secret), 0);
     CU_ASSERT_EQUAL(pep_device_from_secrets(&again, "pump-7", a.sign_secret, a.agree_secret), PEP_OK);
-    CU_ASSERT_EQUAL(memcmp(&a, &again, sizeof a), 0);
+    CU_ASSERT(same_device(&a, &again));
     CU_ASSERT_EQUAL(pep_device_new(&a, ""), PEP_BAD_ARGUMENT);
     CU_ASSERT_EQUAL(pep_device_new(&a, "a/b"), PEP_BAD_ARGUMENT);
     CU_ASSERT_EQUAL(pep_device_new(&a, "01234567890123456789012345678901234567890123456789012345678901234"),
@@ -206,7 +218,7 @@ static pep_reason load_device(bool *same, const char *path)
     pep_device device;
     pep_device sample = sample_device();
     pep_reason reason = pep_device_load(&device, &error, path);
-    *same = memcmp(&device, &sample, sizeof device) == 0;
+    *same = same_device(&device, &sample);
     return reason;
 }
 
@@ -221,7 +233,7 @@ static pep_reason load_rotated(bool *same, const char *path)
     pep_device device;
     pep_device sample = rotated_device();
     pep_reason reason = pep_device_load(&device, &error, path);
-    *same = memcmp(&device, &sample, sizeof device) == 0;
+    *same = same_device(&device, &sample);
     return reason;
 }
 
@@ -561,9 +573,9 @@ static const content_case epochs[] = {
 
 static const char *armored(const char *label, const content_case *c)
 {
-    static char text[1024];
-    char base64[512];
-    uint8_t whole[256];
+    static char text[2048];
+    char base64[1536];
+    uint8_t whole[1024 + 8];
     uint8_t hash[crypto_hash_sha256_BYTES];
     const char *path = scratch_path("content");
     memcpy(whole, c->bytes, c->n);

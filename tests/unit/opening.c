@@ -120,11 +120,12 @@ static void test_mixed_kids(void)
 /* As who keeps records marks them; the keyring itself never does. */
 static pep_record *kept_record(void)
 {
-    const pep_record *found = pep_keyring_find(ring, sender.sign_kid);
-    pep_record *record;
-    CU_ASSERT_PTR_NOT_NULL_FATAL(found);
-    memcpy(&record, &found, sizeof record);
-    return record;
+    union {
+        const pep_record *found;
+        pep_record *changed;
+    } record = {.found = pep_keyring_find(ring, sender.sign_kid)};
+    CU_ASSERT_PTR_NOT_NULL_FATAL(record.found);
+    return record.changed;
 }
 
 static void test_ended(void)

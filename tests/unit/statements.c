@@ -36,6 +36,13 @@ static void begin(void)
     head = head_of(&start);
 }
 
+static bool same_head(const pep_head *a, const pep_head *b)
+{
+    return strcmp(a->id, b->id) == 0 && a->version == b->version && a->revoked == b->revoked &&
+           memcmp(a->hash, b->hash, sizeof a->hash) == 0 && memcmp(a->sign_kid, b->sign_kid, PEP_KID_BYTES) == 0 &&
+           memcmp(a->sign_public, b->sign_public, PEP_SIGN_PUBLIC_BYTES) == 0;
+}
+
 /* Says whether it follows, and asserts that a refusal changes nothing. */
 static pep_reason follow(pep_head *at, pep_signed_by *by, const cut *next)
 {
@@ -45,7 +52,7 @@ static pep_reason follow(pep_head *at, pep_signed_by *by, const cut *next)
     pep_reason reason = pep_statement_parse(&s, next->p, next->n);
     if (reason == PEP_OK)
         reason = pep_head_advance(at, by, &s, &trust);
-    CU_ASSERT(reason == PEP_OK || memcmp(at, &before, sizeof before) == 0);
+    CU_ASSERT(reason == PEP_OK || same_head(at, &before));
     return reason;
 }
 
@@ -132,7 +139,7 @@ static void test_revocation(void)
                    {admin.sign_secret, PEP_SIGNED_BY_ADMIN}};
     for (size_t i = 0; i < COUNT(signers); i++) {
         pep_head at = head;
-        pep_signed_by by;
+        pep_signed_by by = PEP_SIGNED_BY_ADMIN;
         cut revocation = revocation_of(&at, signers[i].secret);
         pep_statement s = parsed(&revocation);
         CU_ASSERT_EQUAL(s.kind, PEP_STATEMENT_REVOCATION);
@@ -263,7 +270,7 @@ static void test_after_revocation(void)
     cut revocation = revocation_of(&head, first.sign_secret);
     pep_head before = head;
     CU_ASSERT_EQUAL_FATAL(follow(&head, NULL, &revocation), PEP_OK);
-    pep_signed_by by;
+    pep_signed_by by = PEP_SIGNED_BY_DEVICE;
     cut by_device = rotation_to(&head, &second, first.sign_secret, 0);
     cut by_new_key = rotation_to(&head, &second, second.sign_secret, 0);
     cut same_key = rotation_to(&head, &first, authority.sign_secret, 0);
