@@ -12,6 +12,7 @@
 
 #define FILE_MAX    ((size_t)64 * 1024)
 #define SLOT_TRIES  10000
+#define OPEN_TRIES  6 /* of STORE_PATIENCE_MS each */
 #define HEAD_NUMBER 0
 
 static struct {
@@ -181,7 +182,11 @@ static int open_from(backup *b)
     store_result result;
     if (store_file(&path, b->url) && access(path, F_OK) != 0) /* it would be made */
         return fail(OUT_OF_REACH, "cannot read %s: %s; --state or --store names another", path, strerror(errno));
-    b->from = store_open(&result, &error, b->url, directory_migrations, DIRECTORY_MIGRATIONS);
+    for (int i = 0; i < OPEN_TRIES && b->from == NULL; i++) { /* a busy broker may leave no gap for long */
+        b->from = store_open(&result, &error, b->url, directory_migrations, DIRECTORY_MIGRATIONS);
+        if (result != STORE_AWAY)
+            break;
+    }
     return b->from != NULL ? DONE : fail(OUT_OF_REACH, "cannot read the store: %s", error.text);
 }
 

@@ -126,7 +126,23 @@ int save_identity(const pep_device *device, const device_files *files, const uin
     return code;
 }
 
-/* ---- the lock ---- */
+/* ---- what other processes do ---- */
+
+bool file_changed(file_stamp *stamp, const char *path)
+{
+    struct stat st;
+    if (stat(path, &st) != 0)
+        return false;
+    const file_stamp now = {.device = (uint64_t)st.st_dev,
+                            .inode = (uint64_t)st.st_ino,
+                            .size = (uint64_t)st.st_size,
+                            .changed_s = (int64_t)st.st_mtim.tv_sec,
+                            .changed_ns = (int64_t)st.st_mtim.tv_nsec};
+    bool same = now.device == stamp->device && now.inode == stamp->inode && now.size == stamp->size &&
+                now.changed_s == stamp->changed_s && now.changed_ns == stamp->changed_ns;
+    *stamp = now;
+    return !same;
+}
 
 static bool still_there(int fd, const char *path)
 {

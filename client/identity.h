@@ -20,6 +20,15 @@ int check_new_id(const char *id);
 /* Makes all three files or none. 0, or an exit code after a line on stderr. */
 int save_identity(const pep_device *device, const device_files *files, const uint8_t *record, size_t record_n);
 
+/* Which file it was that a key was read from: so that a rotation by another process is noticed. */
+typedef struct {
+    uint64_t device, inode, size;
+    int64_t changed_s, changed_ns;
+} file_stamp;
+
+/* True where `path` is another file than `stamp` says, which then is of this one. False where there is none. */
+bool file_changed(file_stamp *stamp, const char *path);
+
 /*
  * Keeps other processes from replacing the key file; `wait`: until they are done. Returns a descriptor to close, or -1.
  * A key file that is read behind it stays as it is.

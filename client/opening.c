@@ -4,7 +4,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "client/identity.h"
 #include "client/print.h"
 
 static struct {
@@ -116,6 +115,7 @@ int opening_start(opening *o)
     if (reason != PEP_OK)
         return fail_error(reason, &error);
     drop_old_keys(&o->device);
+    (void)file_changed(&o->key, args.key);
     int code = read_senders(o);
     if (code == DONE)
         code = read_epochs(o);
@@ -138,13 +138,41 @@ void opening_close(opening *o)
     buffer_free(&o->work);
 }
 
+static bool load_again(opening *o, const char *path)
+{
+    pep_device device;
+    if (pep_device_load(&device, NULL, path) != PEP_OK || strcmp(device.id, o->device.id) != 0) {
+        pep_device_wipe(&device);
+        return false;
+    }
+    o->device = device;
+    pep_device_wipe(&device);
+    return true;
+}
+
+/* A rotation replaces ID.key only when the directory has acknowledged it; senders may know ID.key.new before. */
+static bool take_new_keys(opening *o)
+{
+    char *fresh = NULL;
+    if (file_changed(&o->key, args.key))
+        return load_again(o, args.key);
+    if (asprintf(&fresh, "%s.new", args.key) < 0)
+        return false;
+    bool taken = file_changed(&o->fresh, fresh) && load_again(o, fresh);
+    free(fresh);
+    return taken;
+}
+
 pep_reason opening_open(pep_opened *out, opening *o, const char *topic, const uint8_t *bytes, size_t n)
 {
     if (!buffer_reserve(&o->work, PEP_WORK_BYTES(n)))
         return PEP_NO_MEMORY;
     o->opener.topic = (pep_view){(const uint8_t *)topic, topic != NULL ? strlen(topic) : 0};
     o->opener.now_us = pep_now_us();
-    return pep_open(out, o->work.p, o->work.cap, &o->opener, bytes, n);
+    pep_reason reason = pep_open(out, o->work.p, o->work.cap, &o->opener, bytes, n);
+    while (reason == PEP_CANNOT_OPEN && take_new_keys(o))
+        reason = pep_open(out, o->work.p, o->work.cap, &o->opener, bytes, n);
+    return reason;
 }
 
 const char *next_flag(size_t *i, unsigned flags)

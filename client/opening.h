@@ -4,6 +4,7 @@
 
 #include <cjson/cJSON.h>
 
+#include "client/identity.h"
 #include "client/io.h"
 #include "client/options.h"
 #include "pep.h"
@@ -12,6 +13,7 @@ extern const option opening_options[];
 
 typedef struct {
     pep_device device;
+    file_stamp key, fresh; /* ID.key and ID.key.new, as they were read */
     pep_keyring *senders;
     pep_epoch *epochs;
     size_t epoch_count;
@@ -32,7 +34,10 @@ const char *opening_key(void);
 /* What --from named, or NULL. */
 const char *opening_from(void);
 
-/* pep_open, by the clock of this moment, with working space from here. `topic` NULL: not compared. */
+/*
+ * pep_open, by the clock of this moment, with working space from here. `topic` NULL: not compared. What does not open
+ * is tried again with keys that a rotation has put into the place of those that were read.
+ */
 pep_reason opening_open(pep_opened *out, opening *o, const char *topic, const uint8_t *bytes, size_t n);
 
 /* Adds what the signed header and the encrypted meta say, where they say something. */

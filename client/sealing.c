@@ -216,6 +216,8 @@ int sealer_open_key(sealer *s, const char *path)
     if (seq_path == NULL)
         return WRONG_USAGE;
     pep_error error = {""};
+    s->key = path;
+    (void)file_changed(&s->stamp, path);
     pep_reason reason = pep_device_load(&s->device, &error, path);
     int code = reason == PEP_OK ? open_seq(s, seq_path) : fail_error(reason, &error);
     free(seq_path);
@@ -281,8 +283,20 @@ static int next_seq(sealer *s, pep_message *m)
     return reason == PEP_OK ? DONE : fail_reason(reason, "no sequence number");
 }
 
+/* Another process may have rotated the key since. The one that was read goes on where the new one cannot be read. */
+static void take_new_key(sealer *s)
+{
+    pep_device device;
+    if (!file_changed(&s->stamp, s->key))
+        return;
+    if (pep_device_load(&device, NULL, s->key) == PEP_OK && strcmp(device.id, s->device.id) == 0)
+        s->device = device;
+    pep_device_wipe(&device);
+}
+
 int sealer_seal(sealer *s, size_t which, const char *topic, unsigned flags, pep_view plain)
 {
+    take_new_key(s);
     pep_message m = {.from = &s->device, .topic = text_view(topic), .flags = flags, .plain = plain};
     if (!(flags & PEP_FLAG_WILL)) {
         m.facts = (pep_view){s->facts, s->facts_n};

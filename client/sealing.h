@@ -2,6 +2,7 @@
 #ifndef CLIENT_SEALING_H
 #define CLIENT_SEALING_H
 
+#include "client/identity.h"
 #include "client/io.h"
 #include "client/options.h"
 #include "pep.h"
@@ -10,6 +11,8 @@ extern const option sealing_options[];
 
 typedef struct {
     pep_device device;
+    const char *key; /* its file */
+    file_stamp stamp;
     pep_seq *seq;
     bool takes_ids;  /* set before: --to may name an id, for the caller to resolve */
     pep_record *to;  /* direct mode: to_count of them */
