@@ -151,7 +151,7 @@ typedef struct {
 
 typedef struct {
     pep_envelope envelope;
-    const pep_record *sender; /* owned by the keyring */
+    const pep_record *sender; /* owned by the keyring or the pins */
     pep_meta meta;            /* views into `work` or, for signed-only envelopes, into `bytes` */
     pep_view plain;           /* the application's bytes, likewise */
 } pep_opened;
@@ -160,8 +160,10 @@ typedef struct {
  * Parses, judges, verifies and decrypts. `work`: PEP_WORK_BYTES(n) bytes; holds the plaintext afterwards, and is wiped
  * where opening fails. Checks in order: shape, topic, sender known and not expired, encrypted, times, signature,
  * recipient and decryption. A clear (PEP_FLAG_CLEAR) opens with empty content.
- * Whether the seq was seen before is pep_replay_check's question: ask it after this returned PEP_OK.
- * PEP_CANNOT_OPEN covers every failure to decrypt, and an envelope for someone else.
+ * A sender's key that has ended (pep_record.ended) opens up to its cutoff, however long ago its record expired; above
+ * it that is the reason. What was sealed to a former key of `me` opens until that key's time. Whether the seq was seen
+ * before is pep_replay_check's question: ask it after this returned PEP_OK. PEP_CANNOT_OPEN covers every failure to
+ * decrypt, and an envelope for someone else.
  */
 PEP_API PEP_MUST_CHECK pep_reason pep_open(pep_opened *out, uint8_t *work, size_t work_n, const pep_opener *opener,
                                            const uint8_t *bytes, size_t n);

@@ -115,7 +115,10 @@ PEP_API PEP_MUST_CHECK pep_reason pep_record_sign(uint8_t *out, size_t *out_n, c
  */
 PEP_API PEP_MUST_CHECK pep_reason pep_record_parse(pep_record *out, const uint8_t *bytes, size_t n);
 
-/* Reads a .pub file and verifies the record in it. PEP_CANNOT_READ, PEP_BAD_FILE. */
+/*
+ * Reads a .pub file and verifies the record in it, or that in a rotation, whose other signature is not asked for: who
+ * put the file there is believed. PEP_CANNOT_READ, PEP_BAD_FILE (a revocation, too).
+ */
 PEP_API PEP_MUST_CHECK pep_reason pep_record_load(pep_record *out, pep_error *error, const char *path);
 
 /* Creates a .pub file (mode 0644) from an encoded record, whole or not at all. PEP_EXISTS, PEP_CANNOT_WRITE. */
@@ -128,7 +131,8 @@ typedef struct pep_keyring pep_keyring;
 /*
  * Reads one .pub file, or every *.pub of a folder (not those below it; names beginning with a dot are passed over).
  * One unreadable or invalid file fails the whole, so that a half-copied folder is noticed; so does a second record with
- * an id or key that was there already. The keyring is the caller's: pep_keyring_free.
+ * an id or key that was there already. Revocations are passed over: nobody believes what is revoked. The keyring is the
+ * caller's: pep_keyring_free.
  */
 PEP_API PEP_MUST_CHECK pep_reason pep_keyring_load(pep_keyring **out, pep_error *error, const char *path);
 PEP_API void pep_keyring_free(pep_keyring *ring);

@@ -595,6 +595,27 @@ static void test_envelopes_are_apart(void)
     CU_ASSERT_EQUAL(pep_parse(&e, certificate.p, certificate.n), PEP_MALFORMED);
 }
 
+/* Right in its shape, and longer than any may be. */
+static void test_too_long(void)
+{
+    static const uint8_t zeros[PEP_STATEMENT_BYTES_MAX];
+    cut certificate = certify(sample(), 1);
+    signed_object object;
+    for (size_t all = PEP_STATEMENT_BYTES_MAX; all <= PEP_STATEMENT_BYTES_MAX + 1; all++) {
+        uint8_t bytes[CUT_BYTES];
+        pep_writer w = {.p = bytes, .cap = sizeof bytes};
+        CU_ASSERT_FATAL(parse_signed(&object, view_of(&certificate)));
+        pep_write_tag(&w, 18);
+        pep_write_array(&w, 4);
+        pep_write_bytes(&w, object.protected_bytes.p, object.protected_bytes.n);
+        pep_write_map(&w, 0);
+        pep_write_bytes(&w, zeros, all - w.n - 3 - 66);
+        pep_write_bytes(&w, zeros, PEP_SIGNATURE_BYTES);
+        CU_ASSERT_EQUAL_FATAL(w.n, all);
+        CU_ASSERT_EQUAL(parse_signed(&object, (pep_view){bytes, all}), all == PEP_STATEMENT_BYTES_MAX);
+    }
+}
+
 /* EdDSA (-8) names no curve. */
 static void test_algorithm(void)
 {
@@ -633,6 +654,7 @@ static const unit_test tests[] = {
     {"entries: bytes", test_entry_bytes},
     {"no kind passes for another", test_kinds_are_apart},
     {"nor for an envelope", test_envelopes_are_apart},
+    {"longer than any may be", test_too_long},
     {"another algorithm", test_algorithm},
 };
 

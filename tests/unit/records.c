@@ -132,6 +132,7 @@ typedef struct {
     bool no_algorithms;
     unsigned more_algorithms;
     size_t previous_n; /* bytes of the hash of the version before */
+    bool one_missing;  /* the payload's map says that there is one pair more */
     size_t trailing;   /* bytes behind the payload's map */
     uint64_t tag;
     bool unprotected;
@@ -195,7 +196,7 @@ static void write_lists(pep_writer *w, const recipe *how)
 
 static void write_payload(pep_writer *w, const recipe *how, const pep_device *device)
 {
-    pep_write_map(w, how->previous_n > 0 ? 9 : 8);
+    pep_write_map(w, (how->previous_n > 0 ? 9U : 8U) + how->one_missing);
     pep_write_uint(w, 1);
     pep_write_string(w, how->id == NULL ? device->id : how->id);
     pep_write_uint(w, 2);
@@ -279,6 +280,8 @@ static const struct {
     {{.more_algorithms = 300}, PEP_OK, 1},
     {{.more_algorithms = 400}, PEP_MALFORMED, 0}, /* more than PEP_RECORD_BYTES_MAX */
     {{.previous_n = 31}, PEP_MALFORMED, 0},
+    {{.one_missing = true}, PEP_MALFORMED, 0},
+    {{.one_missing = true, .version_plus = 1, .previous_n = 32}, PEP_MALFORMED, 0},
     {{.trailing = 1}, PEP_MALFORMED, 0},
     {{.tag = 61}, PEP_MALFORMED, 0},
     {{.tag = TAG_ENCRYPT0}, PEP_MALFORMED, 0},

@@ -508,6 +508,19 @@ static void test_revocation_recipes(void)
     }
 }
 
+/* Not even a head of nothing: a record alone begins a chain, and continues none. */
+static void test_record_never_follows(void)
+{
+    const pep_trust trust = trust_in(true, true);
+    pep_head nothing = {.version = 0};
+    begin();
+    pep_statement s = parsed(&start);
+    memcpy(nothing.id, s.id, sizeof nothing.id);
+    memcpy(nothing.sign_kid, first.sign_kid, PEP_KID_BYTES);
+    memcpy(nothing.sign_public, first.sign_public, PEP_SIGN_PUBLIC_BYTES);
+    CU_ASSERT_EQUAL(pep_head_advance(&nothing, NULL, &s, &trust), PEP_BROKEN_CHAIN);
+}
+
 /* A later version stands in the rotation that says who wants it; alone it is no statement. */
 static void test_later_record_alone(void)
 {
@@ -682,6 +695,7 @@ static const unit_test tests[] = {
     {"the largest", test_largest},
     {"rotations well signed and still refused", test_rotation_recipes},
     {"revocations well signed and still refused", test_revocation_recipes},
+    {"a record never follows", test_record_never_follows},
     {"a later record alone", test_later_record_alone},
     {"a rotation around a damaged record", test_inner_record_damaged},
     {"signing: no next record", test_record_next_refused},
