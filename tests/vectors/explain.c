@@ -1,6 +1,6 @@
 /*
- * Prints the examples of docs/PROTOCOL.md: `explain envelopes.json`. The bytes are the vectors'; the words are here,
- * one for each CBOR item in the order in which it stands.
+ * Prints the examples of docs/PROTOCOL.md: `explain envelopes.json directory.json`. The bytes are the vectors'; the
+ * words are here, one for each CBOR item in the order in which it stands.
  */
 #include <cjson/cJSON.h>
 #include <sodium.h>
@@ -201,47 +201,69 @@ static const char *const enc_words[] = {"Enc_structure", "context", "protected: 
 static const char *const id_words[] = {"input of the hash", "purpose", "the epoch key",
                                        "its owner's kid",   "scope",   NULL};
 static const char *const key_words[] = {"COSE_Key", "kty", "OKP", "crv", "Ed25519", "x", "the public key", NULL};
-static const char *const record_words[] = {SIGN1,
-                                           "header",
-                                           "alg",
-                                           "Ed25519",
-                                           "kid",
-                                           "the device's signing kid",
-                                           "typ",
-                                           "what this is",
-                                           "unprotected: empty",
-                                           ">payload",
-                                           "record",
-                                           "id",
-                                           "the device",
-                                           "version",
-                                           "the first",
-                                           "issued",
-                                           "seconds since 1970",
-                                           "not-after",
-                                           "seconds since 1970",
-                                           "signing key",
-                                           "Ed25519 public key",
-                                           "agreement keys",
-                                           "list",
-                                           "agreement key",
-                                           "kid",
-                                           "its kid",
-                                           "alg",
-                                           "HPKE-4",
-                                           "key",
-                                           "X25519 public key",
-                                           "not-after",
-                                           "seconds since 1970",
-                                           "envelope versions",
-                                           "list",
-                                           "version",
-                                           "algorithms",
-                                           "list",
-                                           "ChaCha20/Poly1305",
-                                           "HPKE-4",
-                                           SIGNATURE,
-                                           NULL};
+
+/* What stands in front of every signed object's payload. */
+#define TYPED(who) SIGN1, "header", "alg", "Ed25519", "kid", who, "typ", "what this is", "unprotected: empty"
+
+#define RECORD(version_words)                                                                                          \
+    TYPED("the device's signing kid"), ">payload", "record", "id", "the device", "version", version_words, "issued",   \
+        "seconds since 1970", "not-after", "seconds since 1970", "signing key", "Ed25519 public key",                  \
+        "agreement keys", "list", "agreement key", "kid", "its kid", "alg", "HPKE-4", "key", "X25519 public key",      \
+        "not-after", "seconds since 1970", "envelope versions", "list", "version", "algorithms", "list",               \
+        "ChaCha20/Poly1305", "HPKE-4"
+
+static const char *const record_words[] = {RECORD("the first"), SIGNATURE, NULL};
+static const char *const second_record_words[] = {RECORD("the second"), "previous",
+                                                  "SHA-256 of the whole first statement", SIGNATURE, NULL};
+static const char *const rotation_words[] = {TYPED("the old signing kid"),
+                                             ">payload",
+                                             "rotation",
+                                             "record",
+                                             "the next record: below",
+                                             "old kid",
+                                             "the signing key that ends",
+                                             "cutoff",
+                                             "its highest seq",
+                                             SIGNATURE,
+                                             NULL};
+static const char *const revocation_words[] = {TYPED("who revokes: here the device itself"),
+                                               ">payload",
+                                               "revocation",
+                                               "id",
+                                               "the device",
+                                               "version",
+                                               "the head's and 1",
+                                               "issued",
+                                               "seconds since 1970",
+                                               "kid",
+                                               "the signing key that ends",
+                                               "cutoff",
+                                               "its highest seq",
+                                               "previous",
+                                               "SHA-256 of the whole statement before",
+                                               SIGNATURE,
+                                               NULL};
+static const char *const certificate_words[] = {TYPED("the authority's kid"),
+                                                ">payload",
+                                                "certificate",
+                                                "id",
+                                                "the device",
+                                                "kid",
+                                                "its signing key",
+                                                "issued",
+                                                "seconds since 1970",
+                                                "not-after",
+                                                "seconds since 1970",
+                                                "groups",
+                                                "list",
+                                                "a group",
+                                                "a group",
+                                                "a group",
+                                                SIGNATURE,
+                                                NULL};
+static const char *const proof_words[] = {
+    TYPED("kid of the token's key"), ">payload", "proof", "record", "SHA-256 of the record", "key",
+    "the token's public key",        SIGNATURE,  NULL};
 
 /* ---- the file ---- */
 
@@ -331,15 +353,76 @@ static void print_epoch(const cJSON *keys, const cJSON *vector)
     print_content(vector);
 }
 
-int main(int argc, char **argv)
+/* The last statement of a chain. */
+static size_t last_of(uint8_t out[HEX_MAX], const cJSON *chain)
+{
+    const cJSON *statements = member(chain, "statements");
+    const char *hex = cJSON_GetStringValue(cJSON_GetArrayItem(statements, cJSON_GetArraySize(statements) - 1));
+    size_t n;
+    must(hex != NULL && sodium_hex2bin(out, HEX_MAX, hex, strlen(hex), NULL, &n, NULL) == 0, "not hex");
+    return n;
+}
+
+/* The record lies behind the heads of tag, array, header, map, payload, map and key. */
+static pep_view record_in(const uint8_t *rotation, size_t n)
+{
+    pep_reader r = pep_reader_of((pep_view){rotation, n});
+    uint64_t count;
+    pep_view payload;
+    pep_view record;
+    pep_map map;
+    bool outside = pep_read_tag(&r, 18) && pep_read_array(&r, &count) && pep_read_skip(&r, 1) && pep_read_skip(&r, 1) &&
+                   pep_read_bytes(&r, &payload);
+    must(outside, "not a COSE_Sign1");
+    r = pep_reader_of(payload);
+    must(pep_map_begin(&r, &map) && pep_map_expect(&r, &map, 1) && pep_read_bytes(&r, &record), "not a rotation");
+    return record;
+}
+
+static void print_statements(const cJSON *chains)
+{
+    uint8_t p[HEX_MAX];
+    size_t n = last_of(p, named(chains, "name", "rotation"));
+    printf(
+        "### A rotation\n\nVector `rotation` of `tests/vectors/directory.json`: `pump-7` gets a new signing key.\n\n");
+    explain(p, n, rotation_words, false);
+    printf("The record in it:\n\n");
+    explain(record_in(p, n).p, record_in(p, n).n, second_record_words, false);
+    n = last_of(p, named(chains, "name", "revocation"));
+    printf("### A revocation\n\nVector `revocation`, in the place of that rotation.\n\n");
+    explain(p, n, revocation_words, false);
+}
+
+static void print_directory(const cJSON *file)
+{
+    print_statements(member(file, "chains"));
+    printf("### A certificate\n\nVector `certificate-groups`.\n\n");
+    explain_hex(named(member(file, "certificates"), "name", "certificate-groups"), "certificate", certificate_words);
+    const cJSON *proof = named(member(file, "proofs"), "name", "proof");
+    printf("### A proof\n\nVector `proof`.\n\n");
+    print_value("The token:", proof, "token");
+    explain_hex(proof, "proof", proof_words);
+}
+
+static cJSON *read_json(const char *path)
 {
     static char text[4 * 1024 * 1024];
-    FILE *f = argc == 2 ? fopen(argv[1], "rb") : NULL;
-    must(f != NULL, "wants one argument: envelopes.json");
-    must(fread(text, 1, sizeof text - 1, f) < sizeof text - 1, "the file is too large");
+    FILE *f = fopen(path, "rb");
+    must(f != NULL, path);
+    size_t n = fread(text, 1, sizeof text - 1, f);
+    must(n < sizeof text - 1, "the file is too large");
+    text[n] = 0;
     fclose(f);
     cJSON *file = cJSON_Parse(text);
     must(file != NULL, "not JSON");
+    return file;
+}
+
+int main(int argc, char **argv)
+{
+    must(argc == 3, "wants two arguments: envelopes.json and directory.json");
+    cJSON *file = read_json(argv[1]);
+    cJSON *directory = read_json(argv[2]);
     const cJSON *vectors = member(file, "envelopes");
     const cJSON *device = named(member(file, "devices"), "id", "sensor-1");
     print_kid(device);
@@ -348,6 +431,8 @@ int main(int argc, char **argv)
     print_epoch(member(file, "epochs"), named(vectors, "name", "epoch"));
     printf("### A record\n\nThe record of `sensor-1`.\n\n");
     explain_hex(device, "record", record_words);
+    print_directory(directory);
+    cJSON_Delete(directory);
     cJSON_Delete(file);
     return 0;
 }
