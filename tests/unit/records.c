@@ -130,9 +130,9 @@ typedef struct {
     bool wrong_agree_kid;
     size_t agree_key_n; /* bytes of it; 0: as many as it has */
     bool no_algorithms;
+    bool one_missing; /* the payload's map says that there is one pair more */
     unsigned more_algorithms;
     size_t previous_n; /* bytes of the hash of the version before */
-    bool one_missing;  /* the payload's map says that there is one pair more */
     size_t trailing;   /* bytes behind the payload's map */
     uint64_t tag;
     bool unprotected;
