@@ -716,7 +716,7 @@ static void test_merge_older(void)
         CU_ASSERT_EQUAL_FATAL(pep_replay_slot(other, &other_slot, key), PEP_OK);
         pep_replay_commit(other, other_slot, PEP_SEEN_MESSAGE, 1000 + i, NULL);
     }
-    for (uint64_t i = 1; i <= 2 * PEP_REPLAY_WINDOW; i++)
+    for (uint64_t i = 1; i <= 2ULL * PEP_REPLAY_WINDOW; i++)
         see(10 * i);
     pep_replay_commit(replay, slot, PEP_SEEN_WILL, 9, NULL);
     pep_replay_note_time(replay, 5);
@@ -738,17 +738,16 @@ static void test_merge_older(void)
 
 static void test_merge_model(void)
 {
-    srand(7);
     for (int round = 0; round < 300; round++) {
         begin();
         size_t other_slot;
         pep_replay *other = open_other(&other_slot);
         bool known[400] = {false};
-        for (int i = rand() % 200; i > 0; i--) {
-            uint64_t seq = (uint64_t)rand() % 399 + 1;
+        for (uint64_t i = random_below(200); i > 0; i--) {
+            uint64_t seq = random_below(399) + 1;
             if (pep_replay_check(other, other_slot, PEP_SEEN_MESSAGE, seq) == PEP_OK)
                 pep_replay_commit(other, other_slot, PEP_SEEN_MESSAGE, seq, NULL);
-            seq = (uint64_t)rand() % 399 + 1;
+            seq = random_below(399) + 1;
             if (is_new_message(seq))
                 see(seq);
         }
