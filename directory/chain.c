@@ -89,6 +89,28 @@ static store_result add_statement(store *s, const chain_link *link, uint64_t pos
     return result;
 }
 
+/* A chain that begins with a rotation tells of a key that was never seen: its messages have their reason all the same.
+ */
+static store_result note_ended(store *s, const key_row *head, const pep_statement *st)
+{
+    key_row old;
+    bool found;
+    if (st->kind != PEP_STATEMENT_ROTATION || sodium_is_zero(st->old_kid, sizeof st->old_kid))
+        return STORE_OK;
+    store_result result = rows_key(s, &old, &found, st->old_kid);
+    if (result != STORE_OK || found)
+        return result;
+    old = (key_row){.position = head->position,
+                    .state = SIGNER_ROTATED,
+                    .ended_s = st->issued_s,
+                    .cutoff = st->cutoff,
+                    .provisioned = head->provisioned,
+                    .change = head->change};
+    memcpy(old.kid, st->old_kid, sizeof old.kid);
+    memcpy(old.id, head->id, sizeof old.id);
+    return rows_put_key(s, &old);
+}
+
 store_result chain_begin(store *s, const chain_link *link, bool provisioned)
 {
     const pep_statement *st = link->statement;
@@ -101,6 +123,8 @@ store_result chain_begin(store *s, const chain_link *link, bool provisioned)
     store_result result = rows_begin_change(s, &key.change);
     if (result == STORE_OK)
         result = add_statement(s, link, key.position);
+    if (result == STORE_OK)
+        result = note_ended(s, &key, st);
     if (result == STORE_OK)
         result = rows_put_key(s, &key);
     return result == STORE_OK ? rows_add_id(s) : result;
