@@ -268,7 +268,7 @@ static int renew_seq(const rotation *r)
 static int report(const rotation *r, uint64_t version)
 {
     char kid[HEX_KID_BYTES];
-    bool renewed = same_signer(&r->next, r->found.head.sign_kid);
+    bool renewed = same_signer(&r->next, r->session.device.sign_kid) && !r->lost;
     if (!args.json) {
         printf("%s %s, version %llu, kid %s\n", renewed ? "renewed" : "rotated", r->next.id,
                (unsigned long long)version, hex_kid(kid, r->next.sign_kid));

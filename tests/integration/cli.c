@@ -276,8 +276,23 @@ static void seal_for_bob(void)
 /* ---- help and usage ---- */
 
 static const char *const commands[][2] = {
-    {"keygen"}, {"seal"}, {"open"},  {"verify"},          {"inspect"},
-    {"pub"},    {"sub"},  {"audit"}, {"policy", "check"}, {"policy", "explain"},
+    {"keygen"},
+    {"seal"},
+    {"open"},
+    {"verify"},
+    {"inspect"},
+    {"pub"},
+    {"sub"},
+    {"audit"},
+    {"enroll"},
+    {"lookup"},
+    {"rotate"},
+    {"revoke"},
+    {"token"},
+    {"authority", "init"},
+    {"authority", "issue"},
+    {"policy", "check"},
+    {"policy", "explain"},
 };
 
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))
