@@ -72,6 +72,12 @@ sealed entry_of(const statement_bytes *statement, const sealed *certificate)
     return out;
 }
 
+bool entry_is(const sealed *entry, const statement_bytes *statement)
+{
+    sealed expected = entry_of(statement, NULL);
+    return entry->n == expected.n && memcmp(entry->bytes, expected.bytes, expected.n) == 0;
+}
+
 sealed reading_of(const member *m, const char *topic)
 {
     return seal((seal_spec){.from = &m->who, .topic = topic});
@@ -235,29 +241,52 @@ pep_reason ask_revoke(asker *a, member *m)
 
 /* ---- lookups ---- */
 
+#define LOOKUP_MAX 64 /* ids in one command */
+
 static bool from_base64(sealed *out, const char *text)
 {
     return text != NULL && sodium_base642bin(out->bytes, sizeof(out->bytes), text, strlen(text), NULL, &out->n, NULL,
                                              sodium_base64_VARIANT_URLSAFE_NO_PADDING) == 0;
 }
 
+cJSON *ask_lookup_all(asker *a, const char *const *ids, size_t count)
+{
+    cJSON *root = cJSON_CreateObject(), *commands = cJSON_AddArrayToObject(root, "commands");
+    for (size_t i = 0; i < count; i += LOOKUP_MAX) {
+        cJSON *command = cJSON_CreateObject();
+        size_t n = count - i < LOOKUP_MAX ? count - i : LOOKUP_MAX;
+        cJSON_AddStringToObject(command, "command", "lookup");
+        cJSON_AddItemToObject(command, "ids", cJSON_CreateStringArray(ids + i, (int)n));
+        cJSON_AddItemToArray(commands, command);
+    }
+    char *text = cJSON_PrintUnformatted(root);
+    cJSON *answer = ask(a, text, strlen(text));
+    cJSON_free(text);
+    cJSON_Delete(root);
+    return answer;
+}
+
+pep_reason ask_entry(const cJSON *answer, size_t i, sealed *out)
+{
+    const cJSON *responses = cJSON_GetObjectItemCaseSensitive(answer, "responses");
+    const cJSON *data = cJSON_GetObjectItemCaseSensitive(cJSON_GetArrayItem(responses, (int)(i / LOOKUP_MAX)), "data");
+    const cJSON *entries = cJSON_GetObjectItemCaseSensitive(data, "entries");
+    const cJSON *entry = cJSON_GetArrayItem(entries, (int)(i % LOOKUP_MAX));
+    if (from_base64(out, cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(entry, "entry"))))
+        return PEP_OK;
+    return reason_named(cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(entry, "error")));
+}
+
 pep_reason ask_lookup(asker *a, const char *id, sealed *out)
 {
-    char json[PEP_COMMAND_JSON_MAX];
-    CU_ASSERT_EQUAL(pep_command_lookup_id(json, NULL, id), PEP_OK);
-    cJSON *answer = ask(a, json, strlen(json));
-    const cJSON *entries = cJSON_GetObjectItemCaseSensitive(data_of(answer), "entries");
-    const cJSON *entry = cJSON_GetArraySize(entries) == 1 ? cJSON_GetArrayItem(entries, 0) : NULL;
-    pep_reason reason = reason_named(cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(entry, "error")));
-    if (from_base64(out, cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(entry, "entry"))))
-        reason = PEP_OK;
+    cJSON *answer = ask_lookup_all(a, &id, 1);
+    pep_reason reason = ask_entry(answer, 0, out);
     cJSON_Delete(answer);
     return reason;
 }
 
 bool ask_knows(asker *a, const member *m)
 {
-    sealed got, expected = entry_of(&m->newest, NULL);
-    return ask_lookup(a, m->head.id, &got) == PEP_OK && got.n == expected.n &&
-           memcmp(got.bytes, expected.bytes, got.n) == 0;
+    sealed got;
+    return ask_lookup(a, m->head.id, &got) == PEP_OK && entry_is(&got, &m->newest);
 }

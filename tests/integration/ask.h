@@ -48,6 +48,9 @@ void member_wipe(member *m);
 /* What is served about it, with its certificate (NULL: none). */
 sealed entry_of(const statement_bytes *statement, const sealed *certificate);
 
+/* True where this is the statement's, without a certificate. */
+bool entry_is(const sealed *entry, const statement_bytes *statement);
+
 /* Seals PLAIN_TEXT for a topic. */
 sealed reading_of(const member *m, const char *topic);
 
@@ -92,6 +95,12 @@ pep_reason ask_revoke(asker *a, member *m);
 
 /* The entry that the directory gives for an id, in `out`: PEP_OK, or why there is none. */
 pep_reason ask_lookup(asker *a, const char *id, sealed *out);
+
+/* Looks all of these up, `count` of them and at most 640: the lookup's answer as ask_entry takes it, or NULL. */
+cJSON *ask_lookup_all(asker *a, const char *const *ids, size_t count);
+
+/* What the answer says of number `i` of them: PEP_OK and the entry in `out`, or why there is none. */
+pep_reason ask_entry(const cJSON *answer, size_t i, sealed *out);
 
 /* True where a lookup gives exactly the newest statement of the member. */
 bool ask_knows(asker *a, const member *m);
