@@ -340,6 +340,7 @@ store_result run_rotate(session *x, command *c)
     key_row head;
     statement_row last;
     uint64_t again;
+    cert.n = 0;
     if (!want_statement(x, c, &b, "rotation", &mine))
         return STORE_OK;
     const pep_statement *st = &b->statement;

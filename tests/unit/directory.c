@@ -358,6 +358,11 @@ typedef struct {
     size_t n;
 } party;
 
+static void set_id(char id[PEP_ID_MAX + 1], const char *text)
+{
+    snprintf(id, PEP_ID_MAX + 1, "%s", text);
+}
+
 static uint64_t now_s(void)
 {
     return pep_now_us() / 1000000;
@@ -533,7 +538,7 @@ static void test_what_is_no_json(void)
             CU_FAIL("taken");
         }
     }
-    send_and_wait(&one, "{\"commands\":[{\"command\":\"status\"}]}\0", 38);
+    send_and_wait(&one, "{\"commands\":[{\"command\":\"status\"}]}", 36);
     CU_ASSERT_TRUE(whole_is_refused(PEP_BAD_COMMAND));
     CU_ASSERT_STRING_EQUAL(one.client, "client-1");
     CU_ASSERT_EQUAL(one.good + one.bad, 0);
@@ -801,7 +806,7 @@ static void test_taken(void)
     CHECK_ANSWER(&one, PEP_ID_TAKEN);
 
     pep_device thief = p.device; /* the same keys under another id */
-    strcpy(thief.id, "b");
+    set_id(thief.id, "b");
     q = party_from(&thief, now_s(), now_s() + LIFE_S);
     tell(&one, &thief, enroll_json(&q, none, none));
     CHECK_ANSWER(&one, PEP_KID_TAKEN);
@@ -884,10 +889,10 @@ static cert certify(const pep_authority *by, const party *p, const char *group, 
 {
     cert out;
     pep_certificate c = {.issued_s = issued_s, .not_after_s = now_s() + 1000, .gate = gate};
-    strcpy(c.id, p->device.id);
+    set_id(c.id, p->device.id);
     memcpy(c.kid, p->device.sign_kid, sizeof c.kid);
     if (group != NULL)
-        strcpy(c.groups[c.group_count++], group);
+        set_id(c.groups[c.group_count++], group);
     CU_ASSERT_EQUAL_FATAL(pep_certificate_sign(out.bytes, &out.n, by, &c), PEP_OK);
     return out;
 }
@@ -1055,11 +1060,11 @@ static void test_whose_tokens(void)
     uint8_t kid[PEP_KID_BYTES];
     char old_text[PEP_TOKEN_TEXT_BYTES];
     tell(&one, &admin.device, token_json("a", now_s() + 100));
-    memcpy(old_text, token_text, sizeof old_text);
+    snprintf(old_text, sizeof old_text, "%s", token_text);
     party p = party_of("a");
     tell(&one, &admin.device, token_json("a", now_s() + 100)); /* replaces the one before */
     CHECK_ANSWER(&one, PEP_OK);
-    memcpy(token_text, old_text, sizeof old_text);
+    snprintf(token_text, sizeof token_text, "%s", old_text);
     cert proof = proof_of(&p);
     tell(&one, &p.device, enroll_json(&p, none, cert_view(&proof)));
     CHECK_ANSWER(&one, PEP_BAD_TOKEN);
@@ -1162,7 +1167,7 @@ static void test_rotations_that_are_wrong(void)
 
     stolen = p; /* to another's key */
     next = b.device;
-    strcpy(next.id, "a");
+    set_id(next.id, "a");
     rotate_with(&stolen, &next, p.device.sign_secret, pep_now_us());
     tell(&one, &p.device, rotate_json(&stolen, none));
     CHECK_ANSWER(&one, PEP_KID_TAKEN);
@@ -1340,7 +1345,7 @@ static void test_lookup(void)
     party a = enrolled(&one, "a");
     party b = enrolled(&one, "b");
     char kid[2 * PEP_KID_BYTES + 1];
-    strcpy(kid, hex_of(b.device.sign_kid));
+    snprintf(kid, sizeof kid, "%s", hex_of(b.device.sign_kid));
     ask(&one, format("{\"commands\":[{\"command\":\"lookup\",\"ids\":[\"a\",\"x\",\"b\"]},{\"command\":\"lookup\","
                      "\"kids\":[\"%s\",\"00112233445566778899aabbccddeeff\"]},{\"command\":\"lookup\",\"id\":\"y\"}]}",
                      kid));
@@ -1376,12 +1381,12 @@ static void test_answers_are_bounded(void)
     start(DIRECTORY_OPEN);
     enrolled(&one, "a");
     for (unsigned i = 1; i < 64; i++)
-        strcat(ids, ",\"a\"");
+        snprintf(ids + strlen(ids), 8, ",\"a\"");
     snprintf(text, sizeof text, "{\"commands\":[");
     for (unsigned i = 0; i < 64; i++)
         snprintf(text + strlen(text), sizeof text - strlen(text), "%s{\"command\":\"lookup\",\"ids\":[%s]}",
                  i == 0 ? "" : ",", ids);
-    strcat(text, "]}");
+    snprintf(text + strlen(text), 4, "]}");
     ask(&one, text);
     CU_ASSERT_TRUE(is_error(&one, 0, PEP_OK));
     CU_ASSERT_TRUE(is_error(&one, 63, PEP_TOO_MANY));
@@ -1403,7 +1408,7 @@ static void test_list_and_pages(void)
         const cJSON *item;
         cJSON_ArrayForEach(item, cJSON_GetObjectItem(data(&one, 0), "devices"))
         {
-            strcat(seen, text_in(item, "id"));
+            snprintf(seen + strlen(seen), 2, "%s", text_in(item, "id"));
             CU_ASSERT_EQUAL(number_in(item, "version"), 1);
             CU_ASSERT_TRUE(cJSON_IsFalse(cJSON_GetObjectItem(item, "revoked")));
             CU_ASSERT_TRUE(number_in(item, "notAfter") > 0);
@@ -1560,7 +1565,7 @@ static bool load(directory_reload *r)
 {
     const reloading *l = r->ctx;
     if (l->refuse) {
-        strcpy(r->error.text, "the policy is wrong");
+        snprintf(r->error.text, sizeof r->error.text, "the policy is wrong");
         return false;
     }
     r->rules = rules_of(l->s);
@@ -1728,7 +1733,7 @@ static void test_folders_that_are_wrong(void)
     open_site(&one);
     party a = enrolled(&one, "a");
     party thief = a;
-    strcpy(thief.device.id, "b");
+    set_id(thief.device.id, "b");
     thief = party_from(&thief.device, now_s(), now_s() + LIFE_S);
     party c = party_of("c");
     save("c.pub", &c);

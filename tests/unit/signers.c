@@ -51,8 +51,8 @@ static signer_ids ids_of(const char *a, const char *b)
     for (size_t i = 0; i < 2; i++) {
         if (texts[i] == NULL)
             continue;
-        ids.ids[ids.count++] = strcpy(text, texts[i]);
-        text += strlen(text) + 1;
+        ids.ids[ids.count++] = text;
+        text += snprintf(text, PEP_ID_MAX + 1, "%s", texts[i]) + 1;
     }
     return ids;
 }
