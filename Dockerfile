@@ -12,7 +12,7 @@ RUN cmake --preset release -DCMAKE_INSTALL_PREFIX=/usr && \
 FROM debian:bookworm-slim
 RUN apt-get update && \
     DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
-      mosquitto mosquitto-clients libsodium23 libcbor0.8 libconfig9 libcjson1 && \
+      mosquitto mosquitto-clients libsodium23 libcbor0.8 libconfig9 libcjson1 libsqlite3-0 libpq5 && \
     rm -rf /var/lib/apt/lists/*
 COPY --from=build /out /
 COPY docker/mosquitto.conf /etc/mosquitto/mosquitto.conf

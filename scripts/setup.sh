@@ -7,7 +7,8 @@
 #   scripts/setup.sh test    that, and what the checks need (scripts/test.sh)
 #
 # As root it installs directly, else through sudo; where that asks for a password it prints the command and exits 3.
-# It never upgrades a package that is there, leaves no new mosquitto service behind, and touches none that was there.
+# It never upgrades a package that is there, leaves no new mosquitto or PostgreSQL service and no new PostgreSQL cluster
+# behind, and touches none that was there.
 set -euo pipefail
 
 run_packages=(
@@ -47,35 +48,62 @@ missing_of() {
 # Debian starts a service as soon as it is installed, and again at each boot. Until we are done, a policy (see
 # invoke-rc.d(8)) answers that nothing may be started; one that the administrator has made stays as it is.
 policy=/usr/sbin/policy-rc.d
+own_policy=no
 
 forbid_service_starts() {
   [ -e "$policy" ] && return
-  trap 'rm -f "$policy"' EXIT
-  trap 'exit 130' INT TERM HUP
+  own_policy=yes
   printf '#!/bin/sh\nexit 101\n' >"$policy"
   chmod 755 "$policy"
 }
 
-# Only for a mosquitto that was not there before: not at the next boot either, and not where the administrator's own
-# policy let it start.
-switch_off_new_broker() {
+# Debian's package makes a cluster (a database server with its data) when a version of PostgreSQL is first installed. The
+# tests make their own, so until we are done a setting says that none is made.
+cluster_setting=/etc/postgresql-common/createcluster.d/pep-setup.conf
+
+forbid_new_cluster() {
+  mkdir -p "${cluster_setting%/*}"
+  echo "create_main_cluster = false" >"$cluster_setting"
+}
+
+allow_new_cluster() {
+  rm -f "$cluster_setting"
+  rmdir "${cluster_setting%/*}" "${cluster_setting%/*/*}" 2>/dev/null || true # where nothing else is in them
+}
+
+# switch_off_new SERVICE: only for one that was not there before: not at the next boot either, and not where the
+# administrator's own policy let it start.
+switch_off_new() {
   if [ -d /run/systemd/system ]; then
-    systemctl --quiet disable --now mosquitto.service
+    systemctl --quiet disable --now "$1.service"
   else
-    service mosquitto stop >/dev/null 2>&1 || true # fails where it was never started
-    update-rc.d mosquitto disable
+    service "$1" stop >/dev/null 2>&1 || true # fails where it was never started
+    update-rc.d "$1" disable
   fi
-  echo "The mosquitto service was installed and left switched off."
+  echo "The $1 service was installed and left switched off."
+}
+
+# Whatever happens: what held only while we installed is gone.
+clean_up() {
+  [ "$own_policy" = no ] || rm -f "$policy"
+  allow_new_cluster
 }
 
 install_as_root() {
-  local new_broker=no
-  [[ " $* " = *" mosquitto "* ]] && new_broker=yes
+  local new_services=()
+  [[ " $* " != *" mosquitto "* ]] || new_services+=(mosquitto)
+  installed postgresql-common || [[ " $* " != *" postgresql "* ]] || new_services+=(postgresql)
   export DEBIAN_FRONTEND=noninteractive
+  trap clean_up EXIT
+  trap 'exit 130' INT TERM HUP
   forbid_service_starts
+  [[ " $* " != *" postgresql "* ]] || forbid_new_cluster
   apt-get -q update || echo "Going on with the package lists that are here." # one dead source need not matter
   apt-get -q install -y --no-install-recommends --no-upgrade -o DPkg::Lock::Timeout=120 "$@"
-  [ "$new_broker" = no ] || switch_off_new_broker
+  local service
+  for service in "${new_services[@]}"; do
+    switch_off_new "$service"
+  done
 }
 
 say_what_to_do() {
@@ -84,7 +112,7 @@ Debian packages are missing, and sudo is not there or asks for a password. Run t
 
   apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends --no-upgrade $*
 
-(or, as root, "scripts/setup.sh $set_name", which does the same and keeps a new mosquitto service switched off)
+(or, as root, "scripts/setup.sh $set_name", which does the same and keeps new services switched off)
 END
 }
 

@@ -5,6 +5,7 @@
  */
 #include "store/backend.h"
 #include <ctype.h>
+#include <errno.h>
 #include <libpq-fe.h>
 #include <limits.h>
 #include <poll.h>
@@ -171,7 +172,7 @@ static bool wait_for(PGconn *c, bool writing, uint64_t end_ms)
 {
     struct pollfd fd = {.fd = PQsocket(c), .events = (short)(POLLIN | (writing ? POLLOUT : 0))};
     uint64_t now = now_ms();
-    return now < end_ms && poll(&fd, 1, (int)(end_ms - now)) >= 0; /* only what was interrupted would be below 0 */
+    return now < end_ms && (poll(&fd, 1, (int)(end_ms - now)) >= 0 || errno == EINTR);
 }
 
 /* NULL: there are no more, or the connection is lost. */

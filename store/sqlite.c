@@ -10,7 +10,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define CHECK_MAX (256LL * 1024 * 1024) /* bytes that are checked at the start: it takes about half a second */
+#define CHECK_MAX   (1024LL * 1024 * 1024) /* bytes that are checked at the start: it takes about a second */
+#define PIECE_BYTES (1024 * 1024)
 
 typedef struct {
     const char *sql;
@@ -175,6 +176,22 @@ static store_result check_file(sqlite_store *s, long long *size)
     return STORE_OK;
 }
 
+/*
+ * A start needs nearly all of the file, in the order of its keys, which lie in it anywhere: reading it once from its
+ * beginning to its end puts it into the system's memory in a fifth of the time. Through SQLite's own descriptor: to
+ * close another one would end the locks on the file (fcntl(2)). What fails here fails again where it is told.
+ */
+static void read_through(sqlite_store *s, long long size)
+{
+    sqlite3_file *file = NULL;
+    char *piece = size > CHECK_MAX ? NULL : malloc(PIECE_BYTES);
+    int code = sqlite3_file_control(s->db, "main", SQLITE_FCNTL_FILE_POINTER, &file);
+    if (piece != NULL && code == SQLITE_OK && file->pMethods != NULL)
+        for (long long at = 0; code == SQLITE_OK && at < size; at += PIECE_BYTES)
+            code = file->pMethods->xRead(file, piece, PIECE_BYTES, at);
+    free(piece);
+}
+
 static bool copy_text(void *ctx, const store_value *columns, size_t n)
 {
     char *out = ctx; /* 128 bytes */
@@ -249,7 +266,10 @@ static store_result open_store(store *base, const char *url)
     if (code != SQLITE_OK)
         return fail(s, code);
     result = set_up(s);
-    return result == STORE_OK ? check_content(s, size) : result;
+    if (result != STORE_OK)
+        return result;
+    read_through(s, size);
+    return check_content(s, size);
 }
 
 static store_state state(const store *base)

@@ -66,9 +66,10 @@ typedef struct {
 
 /*
  * Opens `sqlite:/absolute/path` (created 0600 where it is not there, WAL, synchronous=FULL, secure_delete, foreign keys
- * off, checked with quick_check) or `postgresql://...` (a libpq connection URI; a connect_timeout of its own wins), and
- * brings the schema up to `count` migrations, all in one transaction. NULL with *result and one line in `error`: the
- * path or server, the effective user, and what to do. A password in the URL never stands in an error.
+ * off, checked with quick_check up to 1 GiB: what is damaged in a larger one is noticed when it is read) or
+ * `postgresql://...` (a libpq connection URI; a connect_timeout of its own wins), and brings the schema up to `count`
+ * migrations, all in one transaction. NULL with *result and one line in `error`: the path or server, the effective
+ * user, and what to do. A password in the URL never stands in an error.
  */
 store *store_open(store_result *result, store_error *error, const char *url, const store_migration *migrations,
                   size_t count);
@@ -84,7 +85,7 @@ const char *store_kind(const store *s);
 const char *store_why(const store *s);
 
 store_result store_begin(store *s);
-store_result store_commit(store *s); /* STORE_OK: it is on disk */
+store_result store_commit(store *s); /* STORE_OK: it is on disk. STORE_AWAY: with PostgreSQL, it may be all the same */
 void store_rollback(store *s);
 
 /* Within a transaction: what came since store_mark is undone by store_undo, or stays with store_keep. */
@@ -94,8 +95,9 @@ store_result store_keep(store *s);
 
 /*
  * Runs one statement. `sql` is a string literal: it is prepared once, and found again by its address. `each` (may be
- * NULL) is called for each row, whose columns are valid during the call; false ends the query. Rows are not collected:
- * a result of millions takes no memory.
+ * NULL) is called for each row, whose columns are valid during the call; false ends the query. It must not use the
+ * store: a statement within another's rows fails. Rows are not collected: a result of millions takes no memory. Columns
+ * are whole numbers, text and bytes; anything else (PostgreSQL's sum() of BIGINT) must be cast in the statement.
  */
 store_result store_run(store *s, const char *sql, const store_value *parameters, size_t count,
                        bool (*each)(void *ctx, const store_value *columns, size_t n), void *ctx);

@@ -4,6 +4,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <time.h>
@@ -30,6 +31,7 @@ struct store_worker {
     store_worker_counters counters; /* `away`: the broker's thread answers what waits by itself */
     bool stopping;
     uint64_t stop_us; /* nothing is begun behind it */
+    store_error why;
 
     job_list ready; /* the broker's thread's: taken from `finished` */
     size_t pending;
@@ -117,11 +119,18 @@ static void plan_retry(store_worker *w, bool away)
     w->retry_us = now_us() + (uint64_t)w->retry_ms * 1000;
 }
 
+/* Holds the lock. */
+static void note_why(store_worker *w)
+{
+    snprintf(w->why.text, sizeof w->why.text, "%s", store_why(w->s));
+}
+
 static void still_away(store_worker *w)
 {
     plan_retry(w, true);
     pthread_mutex_lock(&w->lock);
     w->counters.away = true;
+    note_why(w);
     pthread_mutex_unlock(&w->lock);
 }
 
@@ -133,6 +142,11 @@ static store_result run_one(store_worker *w, store_job *job, bool *ended)
         return result;
     job->result = job->work(job, w->s);
     *ended = job->result == STORE_AWAY || job->result == STORE_FULL;
+    if (job->result != STORE_OK && job->result != STORE_CONFLICT) {
+        pthread_mutex_lock(&w->lock);
+        note_why(w);
+        pthread_mutex_unlock(&w->lock);
+    }
     result = job->result == STORE_OK ? store_keep(w->s) : store_undo(w->s);
     return result != STORE_OK && *ended ? job->result : result; /* what came first says more */
 }
@@ -193,10 +207,12 @@ static void hand_back(store_worker *w, job_list *batch, store_result result, boo
 {
     result_for_all(&w->posted, result);
     pthread_mutex_lock(&w->lock);
-    if (result == STORE_OK)
+    if (result == STORE_OK) {
         w->counters.batches += batch->count > 0;
-    else
+    } else {
         w->counters.failures++;
+        note_why(w);
+    }
     w->counters.away = away;
     append(&w->finished, &w->posted);
     append(&w->finished, batch);
@@ -431,6 +447,13 @@ store_worker_counters store_worker_counted(store_worker *w)
     store_worker_counters counters = w->counters;
     pthread_mutex_unlock(&w->lock);
     return counters;
+}
+
+void store_worker_why(store_worker *w, store_error *out)
+{
+    pthread_mutex_lock(&w->lock);
+    *out = w->why;
+    pthread_mutex_unlock(&w->lock);
 }
 
 void store_worker_stop(store_worker *w)

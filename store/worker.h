@@ -78,6 +78,9 @@ size_t store_worker_pending(const store_worker *w);
 
 store_worker_counters store_worker_counted(store_worker *w);
 
+/* What failed last, one line, for the log; empty where nothing did. */
+void store_worker_why(store_worker *w, store_error *out);
+
 /* Commits what waits (for at most STORE_PATIENCE_MS), calls `done` of all, ends the thread, and closes the store. */
 void store_worker_stop(store_worker *w);
 

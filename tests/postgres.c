@@ -20,7 +20,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define START_S 60
+#define START_S 120
 
 __attribute__((format(printf, 2, 3))) static bool fail(postgres_server *p, const char *format, ...)
 {
@@ -250,7 +250,10 @@ bool postgres_again(postgres_server *p)
         p->pid = 0;
         return fail(p, "cannot start a process: %s", strerror(errno));
     }
-    return wait_until_ready(p);
+    if (wait_until_ready(p))
+        return true;
+    printf("%s\n", p->why);
+    return false;
 }
 
 /* Another process may take the port before we do. */
@@ -307,8 +310,10 @@ void postgres_stop(postgres_server *p, int signal)
 {
     if (p->pid == 0)
         return;
-    if (signal == SIGKILL)
-        signal_children(p->pid, SIGKILL); /* else they would end a little later, and keep the cluster until then */
+    if (signal == SIGKILL) {   /* children would end a little later, and keep the cluster until then */
+        kill(p->pid, SIGSTOP); /* so that it makes no others */
+        signal_children(p->pid, SIGKILL);
+    }
     kill(p->pid, signal);
     waitpid(p->pid, NULL, 0);
     p->pid = 0;

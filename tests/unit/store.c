@@ -112,7 +112,7 @@ static bool is_same(const store_value *a, const store_value *b)
         return false;
     if (a->type == STORE_INT)
         return a->number == b->number;
-    return a->type == STORE_NULL || (a->n == b->n && a->p != NULL && memcmp(a->p, b->p, a->n) == 0);
+    return a->type == STORE_NULL || (a->n == b->n && a->p != NULL && (a->n == 0 || memcmp(a->p, b->p, a->n) == 0));
 }
 
 static bool compare(void *ctx, const store_value *columns, size_t n)

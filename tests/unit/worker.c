@@ -12,7 +12,7 @@
 #include <stdatomic.h>
 #include <time.h>
 
-#define LONG_S 30 /* for what ends by itself, on a machine that is busy */
+#define LONG_S 120 /* for what ends by itself, on a machine that is busy */
 
 static postgres_server server;
 static bool on_postgres;
@@ -458,6 +458,31 @@ static void away_for_a_moment(void)
     store_worker_stop(f.w);
 }
 
+/* A disk that has no more room, which SQLite finds at the commit. */
+static void disk_without_room(void)
+{
+    store_error why;
+    fixture f = {0};
+    start(&f, 0);
+    add_many(&f, 0, 5);
+    settle(&f);
+    store_worker_why(f.w, &why);
+    CU_ASSERT_STRING_EQUAL(why.text, "");
+    limit_files(true, 1000);
+    add_many(&f, 5, 5);
+    settle(&f);
+    limit_files(false, 0);
+    CU_ASSERT_EQUAL(f.results[STORE_FULL], 5);
+    CU_ASSERT_FALSE(store_worker_counted(f.w).away);
+    store_worker_why(f.w, &why);
+    CU_ASSERT_PTR_NOT_NULL(strstr(why.text, "make room"));
+    add_many(&f, 5, 5);
+    settle(&f);
+    CU_ASSERT_EQUAL(f.good, 10);
+    store_worker_stop(f.w);
+    CU_ASSERT_EQUAL(count_outside(), 10);
+}
+
 /* The thread. */
 
 static void follows_by_the_clock(void)
@@ -792,6 +817,7 @@ BOTH(away_for_a_moment)
 BOTH(follows_by_the_clock)
 BOTH(thread_keeps_to_itself)
 BOTH(killed_while_writing)
+ON_SQLITE(disk_without_room)
 ON_SQLITE(sqlite_locked)
 ON_POSTGRES(server_killed_while_writing)
 ON_POSTGRES(server_restarted)
@@ -819,6 +845,7 @@ static const unit_test tests[] = {
     ROWS("follows by the clock", follows_by_the_clock),
     ROWS("the thread keeps to itself", thread_keeps_to_itself),
     ROWS("killed 20 times while writing", killed_while_writing),
+    {"sqlite: a disk without room", disk_without_room_sqlite},
     {"sqlite: locked by another process", sqlite_locked_sqlite},
     {"postgresql: the server killed 5 times", server_killed_while_writing_postgres},
     {"postgresql: the server stopped and started", server_restarted_postgres},
