@@ -382,7 +382,7 @@ static void drop_pending(pin *p)
 static void drop_keys(pep_pins *pins, pin *p)
 {
     for (size_t i = 0; i < p->key_count; i++)
-        if (p->keys[i].by_kid.tbl != NULL)
+        if (pins->keys != NULL && p->keys[i].by_kid.tbl != NULL)
             HASH_DELETE(by_kid, pins->keys, &p->keys[i]);
     free(p->keys);
     p->keys = NULL;

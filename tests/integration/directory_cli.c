@@ -61,7 +61,7 @@ static pid_t start(const char *words, const char *out_to, const char *err_to)
 static int wait_for(pid_t child)
 {
     int status = 0;
-    int64_t deadline = monotonic_ms() + 4 * patience_ms();
+    int64_t deadline = monotonic_ms() + 4 * (int64_t)patience_ms();
     while (waitpid(child, &status, WNOHANG) == 0) {
         if (monotonic_ms() > deadline) {
             kill(child, SIGKILL);

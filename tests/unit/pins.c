@@ -158,6 +158,14 @@ static pep_reason take_history(pep_pins *pins, const person *p, size_t from, siz
     } while (0)
 #define EXPECT_REFUSED(reason, pins, id, s) CU_ASSERT_EQUAL(take(pins, id, s), reason)
 
+/* What must be there; a record of nothing where it is not. */
+static const pep_record *need(const pep_record *record)
+{
+    static const pep_record none;
+    CU_ASSERT_PTR_NOT_NULL(record);
+    return record != NULL ? record : &none;
+}
+
 static uint64_t pinned_version(pep_pins *pins, const char *id)
 {
     const pep_record *r = pep_pins_find_id(pins, id);
@@ -186,8 +194,7 @@ static void test_first_and_same(void)
     CU_ASSERT_EQUAL(mode_of_file(scratch_path("pins")), 0700);
     CU_ASSERT_EQUAL(mode_of_file(scratch_path("pins/alice.pin")), 0600);
     for (int again = 0; again < 2; again++) {
-        const pep_record *r = pep_pins_find(pins, alice.device.sign_kid);
-        CU_ASSERT_PTR_NOT_NULL_FATAL(r);
+        const pep_record *r = need(pep_pins_find(pins, alice.device.sign_kid));
         CU_ASSERT_TRUE(strcmp(r->id, "alice") == 0 && r->version == 1 && r->ended == PEP_OK && r->agree_count == 1);
         CU_ASSERT_EQUAL(memcmp(r->agree[0].key, alice.device.agree_public, 32), 0);
         CU_ASSERT_PTR_EQUAL(r, pep_pins_find_id(pins, "alice"));
@@ -208,12 +215,11 @@ static void test_renewed_and_rotated(void)
     rotate(&alice);
     EXPECT_NEWS(PEP_PIN_ROTATED, pins, "alice", serve(&alice, 0));
     for (int again = 0; again < 2; again++) {
-        const pep_record *old = pep_pins_find(pins, alice.before.sign_kid);
-        CU_ASSERT_PTR_NOT_NULL_FATAL(old);
+        const pep_record *old = need(pep_pins_find(pins, alice.before.sign_kid));
         CU_ASSERT_TRUE(old->ended == PEP_ROTATED_SIGNER && old->cutoff == NOW * 1000000 && old->agree_count == 0);
         CU_ASSERT_EQUAL(memcmp(old->sign_public, alice.before.sign_public, 32), 0);
         CU_ASSERT_EQUAL(pinned_version(pins, "alice"), 3);
-        CU_ASSERT_EQUAL(pep_pins_find(pins, alice.device.sign_kid)->ended, PEP_OK);
+        CU_ASSERT_EQUAL(need(pep_pins_find(pins, alice.device.sign_kid))->ended, PEP_OK);
         pep_pins_close(pins);
         pins = open_pins();
     }
@@ -303,7 +309,7 @@ static void test_swapped_key(void)
     EXPECT_REFUSED(PEP_UNPROVEN_KEY, pins, "alice", serve(&false_alice, 0));
     rotate(&false_alice); /* version 2, by the false key */
     EXPECT_REFUSED(PEP_BROKEN_CHAIN, pins, "alice", serve(&false_alice, 0));
-    CU_ASSERT_EQUAL(memcmp(pep_pins_find_id(pins, "alice")->sign_kid, alice.device.sign_kid, PEP_KID_BYTES), 0);
+    CU_ASSERT_EQUAL(memcmp(need(pep_pins_find_id(pins, "alice"))->sign_kid, alice.device.sign_kid, PEP_KID_BYTES), 0);
     pep_pins_close(pins);
     scratch_end();
 }
@@ -385,7 +391,7 @@ static void test_frozen(void)
     CU_ASSERT_EQUAL(pep_pins_take(pins, &news, &error, "alice", s.bytes, s.n, end), PEP_OK);
     CU_ASSERT_EQUAL(pep_pins_take(pins, &news, &error, "alice", s.bytes, s.n, end + 1), PEP_EXPIRED_SIGNER);
     CU_ASSERT_EQUAL(pep_pins_take(pins, &news, &error, "alice", s.bytes, s.n, 0), PEP_OK); /* no clock */
-    CU_ASSERT_EQUAL(pep_pins_find_id(pins, "alice")->not_after_s, end);
+    CU_ASSERT_EQUAL(need(pep_pins_find_id(pins, "alice"))->not_after_s, end);
     pep_pins_close(pins);
     scratch_end();
 }
@@ -446,7 +452,7 @@ static void test_gap(void)
     CU_ASSERT_EQUAL(pinned_version(pins, "alice"), 4);
     EXPECT_NEWS(PEP_PIN_ROTATED, pins, "alice", serve(&alice, 0));
     for (int i = 0; i < 4; i++)
-        CU_ASSERT_EQUAL(pep_pins_find(pins, kids[i])->ended, PEP_ROTATED_SIGNER);
+        CU_ASSERT_EQUAL(need(pep_pins_find(pins, kids[i]))->ended, PEP_ROTATED_SIGNER);
     pep_pins_close(pins);
     scratch_end();
 }
@@ -466,8 +472,7 @@ static void test_history_below(void)
     CU_ASSERT_EQUAL(take_history(pins, &alice, 1, 3), PEP_NEEDS_HISTORY); /* it ends before what is known */
     CU_ASSERT_PTR_NULL(pep_pins_find(pins, first));
     CU_ASSERT_EQUAL(take_history(pins, &alice, 1, 4), PEP_OK);
-    const pep_record *old = pep_pins_find(pins, first);
-    CU_ASSERT_PTR_NOT_NULL_FATAL(old);
+    const pep_record *old = need(pep_pins_find(pins, first));
     CU_ASSERT_TRUE(old->ended == PEP_ROTATED_SIGNER && old->cutoff == NOW * 1000000);
     CU_ASSERT_EQUAL(pinned_version(pins, "alice"), 4);
     EXPECT_NEWS(PEP_PIN_SAME, pins, "alice", serve(&alice, 0));
@@ -514,7 +519,7 @@ static void test_history_from_nothing(void)
     pep_pins *pins = open_pins();
     CU_ASSERT_EQUAL(take_history(pins, &alice, 1, 3), PEP_OK);
     EXPECT_NEWS(PEP_PIN_SAME, pins, "alice", serve(&alice, 0));
-    CU_ASSERT_EQUAL(pep_pins_find(pins, alice.before.sign_kid)->ended, PEP_ROTATED_SIGNER);
+    CU_ASSERT_EQUAL(need(pep_pins_find(pins, alice.before.sign_kid))->ended, PEP_ROTATED_SIGNER);
     pep_pins_close(pins);
     scratch_end();
 }
@@ -543,11 +548,10 @@ static void test_many_rotations(void)
 
 static void expect_revoked(pep_pins *pins, uint64_t cutoff)
 {
-    const pep_record *r = pep_pins_find(pins, alice.device.sign_kid);
-    CU_ASSERT_PTR_NOT_NULL_FATAL(r);
+    const pep_record *r = need(pep_pins_find(pins, alice.device.sign_kid));
     CU_ASSERT_EQUAL(r->ended, PEP_REVOKED_SIGNER);
     CU_ASSERT_EQUAL(r->cutoff, cutoff);
-    CU_ASSERT_EQUAL(pep_pins_find_id(pins, "alice")->ended, PEP_REVOKED_SIGNER);
+    CU_ASSERT_EQUAL(need(pep_pins_find_id(pins, "alice"))->ended, PEP_REVOKED_SIGNER);
 }
 
 static void test_revoked_by_device(void)
@@ -584,7 +588,7 @@ static void test_revoked_then_more(void)
     go_on(&alice, false, authority.sign_secret, NOW + DAY);
     EXPECT_REFUSED(PEP_REVOKED_SIGNER, pins, "alice", serve(&alice, 0));
     CU_ASSERT_PTR_NULL(pep_pins_find(pins, alice.device.sign_kid));
-    CU_ASSERT_EQUAL(pep_pins_find(pins, before.device.sign_kid)->ended, PEP_REVOKED_SIGNER);
+    CU_ASSERT_EQUAL(need(pep_pins_find(pins, before.device.sign_kid))->ended, PEP_REVOKED_SIGNER);
     pep_pins_close(pins);
     pins = open_with_authority(); /* never certified: not believed, and not recovered from either */
     CU_ASSERT_PTR_NULL(pep_pins_find_id(pins, "alice"));
@@ -604,12 +608,12 @@ static void test_revoked_by_admin(void)
     EXPECT_REFUSED(PEP_REVOKED_SIGNER, pins, "alice", serve(&alice, 0));
     expect_revoked(pins, 0);
     pep_pins *others = open_pins();
-    CU_ASSERT_EQUAL(pep_pins_find_id(others, "alice")->ended, PEP_OK);
+    CU_ASSERT_EQUAL(need(pep_pins_find_id(others, "alice"))->ended, PEP_OK);
     pep_pins_close(others);
     EXPECT_NEWS(PEP_PIN_SAME, pins, "alice", serve(&alice, 1));
-    CU_ASSERT_EQUAL(pep_pins_find_id(pins, "alice")->ended, PEP_OK);
+    CU_ASSERT_EQUAL(need(pep_pins_find_id(pins, "alice"))->ended, PEP_OK);
     CU_ASSERT_EQUAL(take_history(pins, &alice, 1, 2), PEP_REVOKED_SIGNER);
-    CU_ASSERT_EQUAL(pep_pins_find_id(pins, "alice")->ended, PEP_OK);
+    CU_ASSERT_EQUAL(need(pep_pins_find_id(pins, "alice"))->ended, PEP_OK);
     pep_pins_close(pins);
     scratch_end();
 }
@@ -623,7 +627,7 @@ static void test_forged_revocation(void)
     served s = serve(&alice, 0);
     s.bytes[s.n - 2] ^= 1; /* the signature; the last byte is the missing certificate */
     EXPECT_REFUSED(PEP_BAD_SIGNATURE, pins, "alice", s);
-    CU_ASSERT_EQUAL(pep_pins_find_id(pins, "alice")->ended, PEP_OK);
+    CU_ASSERT_EQUAL(need(pep_pins_find_id(pins, "alice"))->ended, PEP_OK);
     EXPECT_REFUSED(PEP_WRONG_ID, pins, "mallory", serve(&alice, 0));
     pep_pins_close(pins);
     scratch_end();
@@ -684,7 +688,7 @@ static void test_certified(void)
     authority = right;
     CU_ASSERT_PTR_NULL(pep_pins_find_id(pins, "alice"));
     EXPECT_NEWS(PEP_PIN_FIRST, pins, "alice", serve_own(&alice));
-    CU_ASSERT_EQUAL(pep_pins_find_id(pins, "alice")->not_after_s, NOW + 10 * DAY); /* the certificate's */
+    CU_ASSERT_EQUAL(need(pep_pins_find_id(pins, "alice"))->not_after_s, NOW + 10 * DAY); /* the certificate's */
     renew(&alice);
     EXPECT_NEWS(PEP_PIN_RENEWED, pins, "alice", serve(&alice, 0)); /* the same key needs no other certificate */
     rotate(&alice);
@@ -693,11 +697,11 @@ static void test_certified(void)
     EXPECT_NEWS(PEP_PIN_ROTATED, pins, "alice", serve_own(&alice));
     EXPECT_NEWS(PEP_PIN_SAME, pins, "alice",
                 serve_certified(&alice, "alice", alice.head.sign_kid, NOW + 20 * DAY, false));
-    CU_ASSERT_EQUAL(pep_pins_find_id(pins, "alice")->not_after_s, NOW + 20 * DAY); /* the newer one */
+    CU_ASSERT_EQUAL(need(pep_pins_find_id(pins, "alice"))->not_after_s, NOW + 20 * DAY); /* the newer one */
     pep_pins_close(pins);
     pins = open_with_authority();
-    CU_ASSERT_EQUAL(pep_pins_find_id(pins, "alice")->not_after_s, NOW + 20 * DAY);
-    CU_ASSERT_EQUAL(pep_pins_find(pins, alice.before.sign_kid)->ended, PEP_ROTATED_SIGNER);
+    CU_ASSERT_EQUAL(need(pep_pins_find_id(pins, "alice"))->not_after_s, NOW + 20 * DAY);
+    CU_ASSERT_EQUAL(need(pep_pins_find(pins, alice.before.sign_kid))->ended, PEP_ROTATED_SIGNER);
     pep_pins_close(pins);
     scratch_end();
 }
@@ -732,8 +736,8 @@ static void test_recovered(void)
     pins = open_with_authority();
     go_on(&alice, false, authority.sign_secret, NOW + DAY);
     EXPECT_NEWS(PEP_PIN_RECOVERED, pins, "alice", serve(&alice, 0));
-    CU_ASSERT_EQUAL(pep_pins_find(pins, alice.before.sign_kid)->ended, PEP_REVOKED_SIGNER);
-    CU_ASSERT_EQUAL(pep_pins_find_id(pins, "alice")->ended, PEP_OK);
+    CU_ASSERT_EQUAL(need(pep_pins_find(pins, alice.before.sign_kid))->ended, PEP_REVOKED_SIGNER);
+    CU_ASSERT_EQUAL(need(pep_pins_find_id(pins, "alice"))->ended, PEP_OK);
     pep_pins_close(pins);
     scratch_end();
 }
@@ -749,7 +753,7 @@ static void test_recovered_from_admin(void)
     EXPECT_REFUSED(PEP_NEEDS_HISTORY, pins, "alice", serve(&alice, 0));
     CU_ASSERT_EQUAL(take_history(pins, &alice, 1, 3), PEP_OK);
     EXPECT_NEWS(PEP_PIN_SAME, pins, "alice", serve(&alice, 0));
-    CU_ASSERT_EQUAL(pep_pins_find(pins, alice.before.sign_kid)->ended, PEP_REVOKED_SIGNER);
+    CU_ASSERT_EQUAL(need(pep_pins_find(pins, alice.before.sign_kid))->ended, PEP_REVOKED_SIGNER);
     pep_pins_close(pins);
     scratch_end();
 }
@@ -811,7 +815,7 @@ static void test_two_processes(void)
     const uint8_t *old = alice.before.sign_kid;
     rotate(&alice);
     in_child();
-    CU_ASSERT_EQUAL(pep_pins_find(pins, old)->ended, PEP_ROTATED_SIGNER); /* taken up without being told */
+    CU_ASSERT_EQUAL(need(pep_pins_find(pins, old))->ended, PEP_ROTATED_SIGNER); /* taken up without being told */
     CU_ASSERT_EQUAL(pinned_version(pins, "alice"), 2);
     CU_ASSERT_PTR_NOT_NULL(pep_pins_find(pins, alice.device.sign_kid));
     EXPECT_REFUSED(PEP_VERSION_WENT_BACK, pins, "alice", serve(&alice, 1));
