@@ -329,6 +329,74 @@ static void text_seeds(void)
         write_seed("topics", topics[i], strlen(topics[i]));
 }
 
+/* ---- control messages: see control.c for what the marks mean ---- */
+
+#define COMMANDS(commands) "{\"commands\":[" commands "]}"
+#define ENROLL(fields)     "{\"command\":\"enroll\",\"record\":" fields "}"
+
+static const char *const control_texts[] = {
+    "\x03p" COMMANDS(
+        "{\"command\":\"status\",\"correlationData\":\"x\"},{\"command\":\"list\",\"count\":3,\"after\":\"a\"}"),
+    "\x03p" COMMANDS("{\"command\":\"lookup\",\"ids\":[\"a\",\"b\"]},{\"command\":\"lookup\",\"kid\":\"~0\"}"),
+    "\x03"
+    "0" COMMANDS(ENROLL(
+        "\"@0\"")) "\xff"
+                   "1" COMMANDS(ENROLL("\"@1\"")) "\xffp" COMMANDS(
+                       "{\"command\":\"lookup\",\"kids\":[\"~0\",\"~1\"]},{\"command\":\"history\",\"id\":\"a\"}"),
+    "\x03"
+    "0" COMMANDS(
+        ENROLL("\"@0\"")) "\xff"
+                          "0" COMMANDS(
+                              "{\"command\":\"rotate\",\"rotation\":\"@2\"}") "\xff"
+                                                                              "2" COMMANDS(
+                                                                                  "{\"command\":\"revoke\","
+                                                                                  "\"revocation\":\"@4\"},{\"command\":"
+                                                                                  "\"status\"}") "\xffp" COMMANDS("{\"c"
+                                                                                                                  "omma"
+                                                                                                                  "nd\""
+                                                                                                                  ":\"h"
+                                                                                                                  "isto"
+                                                                                                                  "ry\""
+                                                                                                                  ",\"i"
+                                                                                                                  "d\":"
+                                                                                                                  "\"a"
+                                                                                                                  "\","
+                                                                                                                  "\"af"
+                                                                                                                  "ter"
+                                                                                                                  "\":"
+                                                                                                                  "1},{"
+                                                                                                                  "\"co"
+                                                                                                                  "mman"
+                                                                                                                  "d\":"
+                                                                                                                  "\"li"
+                                                                                                                  "st\""
+                                                                                                                  "}"),
+    "\x03"
+    "0" COMMANDS(ENROLL("\"@0\"")) "\xff"
+                                   "0" COMMANDS("{\"command\":\"revoke\",\"revocation\":\"@3\"}"),
+    "\x01"
+    "0" COMMANDS(ENROLL(
+        "\"@0\",\"certificate\":\"@5\"")) "\xff"
+                                          "0" COMMANDS(
+                                              "{\"command\":\"rotate\",\"rotation\":\"@2\",\"certificate\":\"@7\"}"),
+    "\x02"
+    "0" COMMANDS(ENROLL(
+        "\"@0\",\"proof\":\"@8\",\"certificate\":\"@5\"")) "\xff"
+                                                           "0" COMMANDS("{\"command\":\"token\",\"id\":\"c\",\"token\":"
+                                                                        "\"~1\",\"expires\":1800000000}"),
+    "\x03r\xd2\x84",
+};
+
+static void control_seeds(void)
+{
+    for (size_t i = 0; i < sizeof control_texts / sizeof control_texts[0]; i++)
+        write_seed("control", control_texts[i], strlen(control_texts[i]));
+    write_seed("control",
+               "\0"
+               "0" COMMANDS(ENROLL("\"@0\"")),
+               2 + sizeof COMMANDS(ENROLL("\"@0\"")) - 1);
+}
+
 int main(int argc, char **argv)
 {
     must(argc == 2, "wants one argument: the folder to write to");
@@ -341,6 +409,7 @@ int main(int argc, char **argv)
     record_seeds(all);
     directory_seeds(directory);
     text_seeds();
+    control_seeds();
     cJSON_Delete(directory);
     cJSON_Delete(all);
     return 0;
