@@ -2,23 +2,23 @@
  * What valid traffic feels: one client publishes 200 of the pool's envelopes a second at QoS 1, another one, subscribed
  * at QoS 1, takes the time from the call that publishes to the arrival.
  *
- *   bench_latency PORT PID SECONDS POOL [USERNAME]
+ *   bench_latency PORT PID SECONDS POOL [USERNAME]      0 seconds: until standard input ends
  *
  * Prints "ready" once the first message has come through; in the end: sent, lost, ms of median, 95th and 99th
  * percentile and maximum, and the share of one CPU that the process PID had meanwhile, in percent. The clients are
  * libmosquitto's, driven by one thread.
  */
+#include "drive.h"
 #include "measure.h"
 #include "pool.h"
 
-#include <mosquitto.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
-#define EVERY_US    5000.0
-#define PATIENCE_US 10e6
+#define EVERY_US 5000.0
 
 enum { FROM, TO, CLIENTS };
 
@@ -72,54 +72,29 @@ static void on_message(struct mosquitto *client, void *user, const struct mosqui
 
 /* ---- driving it ---- */
 
-static void serve(struct mosquitto *client, short events)
-{
-    if ((events & (POLLIN | POLLERR | POLLHUP)) != 0)
-        mosquitto_loop_read(client, 1);
-    if ((events & POLLOUT) != 0)
-        mosquitto_loop_write(client, 1);
-    mosquitto_loop_misc(client);
-}
-
-/* Waits for what comes until then. */
 static void step(traffic *t, double until_us)
 {
-    struct pollfd fds[CLIENTS];
-    double left_us = until_us - wall_us();
-    struct timespec left = {.tv_nsec = left_us < 0 ? 0 : left_us < 1e5 ? (long)(left_us * 1e3) : 100000000};
-    for (size_t i = 0; i < CLIENTS; i++) {
-        bool more = mosquitto_want_write(t->clients[i]);
-        fds[i] = (struct pollfd){.fd = mosquitto_socket(t->clients[i]), .events = more ? POLLIN | POLLOUT : POLLIN};
-    }
-    if (ppoll(fds, CLIENTS, &left, NULL) < 0)
-        die("poll");
-    for (size_t i = 0; i < CLIENTS; i++)
-        serve(t->clients[i], fds[i].revents);
+    drive_step(t->clients, CLIENTS, until_us);
 }
 
 static void wait_for(traffic *t, const bool *condition, const char *what)
 {
-    double deadline = wall_us() + PATIENCE_US;
-    while (!*condition)
-        if (step(t, deadline), wall_us() > deadline)
-            die(what);
+    if (!drive_until(t->clients, CLIENTS, condition))
+        die(what);
+}
+
+static void set_callbacks(struct mosquitto *client)
+{
+    mosquitto_connect_callback_set(client, on_connect);
+    mosquitto_subscribe_callback_set(client, on_subscribe);
+    mosquitto_message_callback_set(client, on_message);
 }
 
 static void open_client(traffic *t, size_t which, int port, const char *username)
 {
-    struct mosquitto *client = mosquitto_new(which == TO ? "valid-to" : "valid-from", true, t);
-    if (client == NULL)
-        die("libmosquitto");
-    t->clients[which] = client;
-    mosquitto_connect_callback_set(client, on_connect);
-    mosquitto_subscribe_callback_set(client, on_subscribe);
-    mosquitto_message_callback_set(client, on_message);
-    mosquitto_int_option(client, MOSQ_OPT_TCP_NODELAY, 1);
-    mosquitto_username_pw_set(client, username, NULL);
-    double deadline = wall_us() + PATIENCE_US;
-    while (mosquitto_connect(client, "127.0.0.1", port, 600) != MOSQ_ERR_SUCCESS)
-        if (poll(NULL, 0, 10), wall_us() > deadline)
-            die("cannot reach the broker");
+    t->clients[which] = drive_open(which == TO ? "valid-to" : "valid-from", username, port, t, set_callbacks);
+    if (t->clients[which] == NULL)
+        die("cannot reach the broker");
 }
 
 /* A client that the broker has thrown out goes on counting as one that sends: what it cannot send is lost. */
@@ -130,24 +105,31 @@ static void publish(traffic *t, size_t i)
     mosquitto_publish(t->clients[FROM], NULL, POOL_TOPIC, (int)e.n, e.p, 1, false);
 }
 
+static bool input_ended(void)
+{
+    struct pollfd input = {.fd = STDIN_FILENO, .events = POLLIN};
+    return poll(&input, 1, 0) != 0;
+}
+
 static size_t publish_for(traffic *t, double seconds)
 {
-    size_t last = (size_t)(seconds * 1e6 / EVERY_US); /* number 0 has come through */
+    size_t i = 1; /* number 0 has come through */
+    size_t last = (size_t)(seconds * 1e6 / EVERY_US);
     double started = wall_us();
-    if (last >= t->pool.count)
-        die("the pool is too small");
-    for (size_t i = 1; i <= last; i++) {
+    for (; seconds > 0 ? i <= last : !input_ended(); i++) {
         double due = started + (double)i * EVERY_US;
+        if (i >= t->pool.count)
+            die("the pool is too small");
         while (wall_us() < due)
             step(t, due);
         publish(t, i);
     }
-    return last + 1;
+    return i;
 }
 
 static void wait_for_the_rest(traffic *t, size_t sent)
 {
-    double deadline = wall_us() + PATIENCE_US;
+    double deadline = wall_us() + DRIVE_PATIENCE_US;
     while (t->received < sent && wall_us() < deadline)
         step(t, deadline);
 }
