@@ -738,8 +738,8 @@ static int restore_all(restore *r, int backup)
 static int report(const restore *r)
 {
     if (!args.json) {
-        printf("%lld devices restored; %lld were here as they are, %lld have newer keys here, which stay, and %lld "
-               "another history here, which stays\n",
+        printf("%lld devices restored; %lld are the same here, %lld are newer here and %lld have another history here: "
+               "these stay\n",
                (long long)r->restored, (long long)r->same, (long long)r->newer, (long long)r->other);
         return finish_output();
     }
