@@ -39,13 +39,13 @@ static void write_files(visit *v)
     broker_write(&v->s.b, "narrow-acl", "topic readwrite fence\ntopic write t/#\ntopic read #\ntopic read $SYS/#\n");
 }
 
-/* `#` leaves out what begins with $. */
+/* `#` leaves out what begins with $. What the directory itself serves there is left alone. */
 static void listen_to_reserved(visit *v)
 {
     char filter[64];
     if (v->d->prefix == NULL || v->d->prefix[0] != '$')
         return;
-    snprintf(filter, sizeof(filter), "%s#", v->d->prefix);
+    snprintf(filter, sizeof(filter), "%st/#", v->d->prefix);
     client_subscribe(v->s.to, filter, 2);
 }
 

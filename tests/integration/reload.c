@@ -154,7 +154,7 @@ static void an_unchanged_policy_is_not_swapped(void)
 /* Whoever reloads is told where that leaves nothing to protect, or nobody to speak. */
 static void an_empty_policy_is_warned_of(void)
 {
-    static const char *const ids[] = {"alice", "bob", "carol", "old"};
+    static const char *const ids[] = {"alice", "bob", "carol", "old", "gone", "turned"};
     set();
     broker_write(&s.b, "policy.conf", "topics = ();\n");
     reload(RELOADED);

@@ -117,10 +117,11 @@ static void queued_while_observed(void)
     queued_ones_are_judged(SEEN);
 }
 
-/* What lay under $PEP before the plugin was loaded would look as if it came from it. */
+/* What lay under $PEP before the plugin was loaded would look as if it came from it. (serve.c has the records' topics.)
+ */
 static void what_was_planted_is_not_delivered(void)
 {
-    static const char *const topics[] = {"$PEP/rejected/alice", "$PEP/keys/alice", "$PEP"};
+    static const char *const topics[] = {"$PEP/rejected/alice", "$PEP/keys/ghost", "$PEP"};
     stage_prepare(&s, GUARD_POLICY, CONF_BASE CONF_ACL "persistence true\npersistence_location @/\n");
     CU_ASSERT_TRUE(broker_start(&s.b));
     client *mallory = stage_client(&s, "mallory");
@@ -133,7 +134,8 @@ static void what_was_planted_is_not_delivered(void)
     stage_open(&s);
     alice = stage_client(&s, "alice");
     client_subscribe(alice, FENCE_TOPIC, 1);
-    client_subscribe(alice, "$PEP/#", 1);
+    for (size_t i = 0; i < sizeof(topics) / sizeof(topics[0]); i++)
+        client_subscribe(alice, topics[i], 1);
     CU_ASSERT_TRUE(client_fence(alice, s.to));
     CU_ASSERT_TRUE(client_gets_fence(s.to));
     strike();

@@ -112,8 +112,7 @@ static void wrong_policies_are_named(void)
         {HEAD("closed") "topics = ( " RULE ",\n" RULE " );\n", "policy.conf:3*t/#"},
         {HEAD("closed") "topics = ( { filter = \"t/#\"; modus = \"enforce\"; } );\n", "policy.conf:2*modus"},
         {HEAD("authority") "topics = ( " RULE " );\n", "enroll"},
-        {HEAD("token") "topics = ( " RULE " );\n", "enroll"},
-        {HEAD("open") "topics = ( " RULE " );\n", "enroll"},
+        {HEAD("open") "topics = ( " RULE " );\n", "max_records"},
         {HEAD("maybe") "topics = ( " RULE " );\n", "policy.conf:1*enroll"},
     };
     for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
