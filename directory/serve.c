@@ -69,7 +69,7 @@ static store_result note_topic(registrar *r, store *s, news_item *item)
     bool there = false;
     store_result result;
     topic_of(topic, item->row.id);
-    if (r->seen_published < DIRECTORY_RETAINED_MAX) {
+    if (r->seen_published <= DIRECTORY_RETAINED_MAX) { /* and the gate's own */
         result = rows_add_published(s, &there, r->gate_kid, topic);
         r->seen_published += there;
         return result;
