@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #define CHECK_MAX   (1024LL * 1024 * 1024) /* bytes that are checked at the start: it takes about a second */
-#define PIECE_BYTES (1024 * 1024)
+#define PIECE_BYTES 1048576
 
 typedef struct {
     const char *sql;
@@ -374,7 +374,7 @@ static store_result read_row(sqlite_store *s, store_value columns[STORE_COLUMNS_
 static store_result step_all(sqlite_store *s, sqlite3_stmt *statement,
                              bool (*each)(void *ctx, const store_value *columns, size_t n), void *ctx)
 {
-    store_value columns[STORE_COLUMNS_MAX];
+    store_value columns[STORE_COLUMNS_MAX] = {0};
     int code;
     while ((code = sqlite3_step(statement)) == SQLITE_ROW) {
         if (each == NULL)

@@ -754,8 +754,8 @@ static void sqlite_full_disk(void)
 {
     sqlite_begin("a.db");
     int code = result_of_child(fill_up_a_disk);
-    CU_ASSERT_TRUE(code == 0 || (code == 77 && geteuid() != 0));
-    if (code == 77)
+    CU_ASSERT_TRUE(code == 0 || code == 77);
+    if (code == 77) /* not root, or in a container: the test before this one has to do */
         printf("(no file system of our own here) ");
     scratch_end();
 }

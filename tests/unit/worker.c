@@ -12,7 +12,7 @@
 #include <stdatomic.h>
 #include <time.h>
 
-#define LONG_S 120 /* for what ends by itself, on a machine that is busy */
+#define LONG_S UINT64_C(120) /* for what ends by itself, on a machine that is busy */
 
 static postgres_server server;
 static bool on_postgres;
@@ -208,7 +208,8 @@ static void start(fixture *f, unsigned every_ms)
 static job *new_job(fixture *f, int64_t number)
 {
     job *j = calloc(1, sizeof *j);
-    CU_ASSERT_PTR_NOT_NULL_FATAL(j);
+    if (j == NULL)
+        abort();
     *j = (job){.base = {.work = work, .done = done}, .f = f, .number = number};
     return j;
 }
@@ -286,7 +287,7 @@ static void batches_share_a_commit(void)
     fixture f = {0};
     start(&f, 0);
     hold(&f, 0);
-    add_many(&f, 1, 3 * STORE_BATCH_MAX);
+    add_many(&f, 1, INT64_C(3) * STORE_BATCH_MAX);
     release();
     settle(&f);
     store_worker_counters counters = store_worker_counted(f.w);
