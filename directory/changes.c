@@ -242,6 +242,7 @@ static store_result find_head(session *x, command *c, key_row *head, statement_r
 {
     bool found;
     *again = 0;
+    last->certificate_n = 0;
     store_result result = hold(x);
     if (result == STORE_OK)
         result = visible_head(x, head, &found, st->id);
