@@ -197,6 +197,9 @@ static void test_open(void)
     expect(0, "enroll --id alice --out a --json %", "{\"id\":\"alice\",\"version\":1,"); /* again is safe */
     expect(0, "lookup alice bob %", "alice ");
     CU_ASSERT_PTR_NOT_NULL(strstr(out, "\nbob "));
+    char words[128];
+    (void)snprintf(words, sizeof(words), "lookup %.32s %%", out + strlen("alice "));
+    expect(0, words, "alice "); /* by its kid */
     expect(1, "lookup nobody %", NULL);
     CU_ASSERT_PTR_NOT_NULL(strstr(out, "nobody - 0 - unknown-id"));
     expect(0, "lookup --list --json %", "{\"id\":\"bob\"");
@@ -398,6 +401,28 @@ static void test_interrupted_rotation(void)
     leave();
 }
 
+/* Keys from before a rotation are deleted from the file when their time is over, and not before. */
+static void test_old_keys_end(void)
+{
+    pep_device first;
+    pep_device second;
+    pep_device now;
+    pep_error error = {""};
+    uint64_t now_s = pep_now_us() / 1000000;
+    enter(NULL);
+    CU_ASSERT_EQUAL(pep_device_new(&first, "bob"), PEP_OK);
+    for (int past = 0; past < 2; past++) {
+        uint64_t until_s = past ? now_s - 10 : now_s + 1000;
+        CU_ASSERT_EQUAL(pep_device_renew(&second, &first, false, now_s - 100, until_s), PEP_OK);
+        CU_ASSERT_EQUAL(pep_device_replace(&error, "b/bob.key", &second), PEP_OK);
+        expect(1, "open --key b/bob.key --signed-only < /dev/null", "empty-payload");
+        CU_ASSERT_EQUAL(pep_device_load(&now, &error, "b/bob.key"), PEP_OK);
+        CU_ASSERT_EQUAL(now.previous_count, past ? 0 : 1);
+        CU_ASSERT_EQUAL(memcmp(now.sign_kid, second.sign_kid, PEP_KID_BYTES), 0);
+    }
+    leave();
+}
+
 /* ---- a hostile directory ---- */
 
 /* Another broker, where somebody else has enrolled as bob. */
@@ -446,6 +471,25 @@ static void test_file_first(void)
     expect(0, "keygen --id carol --out a", NULL); /* a carol whose record alice was given */
     expect(0, "enroll --id carol --out b %", NULL);
     expect(1, "pub --key a/alice.key --to carol -t t/1 -q 1 % -m x", "unproven-key");
+    leave();
+}
+
+/* A record that was given as a file does not outlive what was learnt since: the key has ended, on whatever broker. */
+static void test_file_outdated(void)
+{
+    enter(POLICY("open"));
+    enroll_both();
+    CU_ASSERT_EQUAL(mkdir("m", 0700), 0);
+    CU_ASSERT_EQUAL(system("cp a/alice.pub b/; cp -p a/alice.* m/"), 0); // NOLINT(cert-env33-c)
+    expect(0, "rotate --key a/alice.key --now %", NULL);
+    expect(0, SEND "x -r", NULL);
+    expect(0, "sub --key b/bob.key -t t/1 -C 1 -W 20 %", "x");
+    broker_drop(&b);
+    broker_make(&b);
+    broker_write(&b, "mosquitto.conf", CONF_BASE);
+    CU_ASSERT_FATAL(broker_start(&b));
+    expect(0, "pub --key m/alice.key --to b/bob.pub -t t/1 -q 1 -r % -m stolen", NULL);
+    expect(1, "sub --key b/bob.key -t t/1 -C 1 -W 2 %", "dropped t/1: rotated-signer");
     leave();
 }
 
@@ -506,6 +550,35 @@ static void test_false_entry(void)
     leave();
 }
 
+/* Anybody can invent senders: what they cost is bounded, and those who are known are heard meanwhile. */
+static void test_invented_senders(void)
+{
+    enter(POLICY("open"));
+    enroll_both();
+    expect(0, SEND "x -r", NULL);
+    expect(0, "sub --key b/bob.key -t t/1 -C 1 -W 20 %", "x");
+    pid_t sub = listen_in_background("sub --key b/bob.key -t 't/#' -t 'u/#' --signed-only %");
+    client *c = client_open((client_spec){.port = b.port});
+    expect(0, SEND "begin -r", NULL);
+    CU_ASSERT_TRUE(holds("sub.out", "begin"));
+    for (int i = 0; i < 1500; i++) {
+        pep_device device;
+        uint8_t bytes[512];
+        size_t n;
+        CU_ASSERT_EQUAL(pep_device_new(&device, "nobody"), PEP_OK);
+        const pep_message m = {
+            .from = &device, .topic = {(const uint8_t *)"u/1", 3}, .seq = pep_now_us(), .flags = PEP_FLAG_SIGNED_ONLY};
+        CU_ASSERT_EQUAL(pep_seal(bytes, &n, sizeof(bytes), &m), PEP_OK);
+        CU_ASSERT_EQUAL(client_publish(c, "u/1", bytes, n, 0, false), 0);
+    }
+    expect(0, SEND "meanwhile", NULL);
+    CU_ASSERT_TRUE(holds("sub.out", "meanwhile"));
+    CU_ASSERT_TRUE(holds("sub.err", "dropped u/1: unknown-signer"));
+    stop_listening(sub);
+    client_close(c);
+    leave();
+}
+
 static const unit_test tests[] = {
     {"enrolling: open", test_open},
     {"enrolling: closed", test_closed},
@@ -517,11 +590,14 @@ static const unit_test tests[] = {
     {"a former key's retained message", test_former_key},
     {"a will to an id", test_will},
     {"an interrupted rotation", test_interrupted_rotation},
+    {"old keys are deleted", test_old_keys_end},
     {"another key of the same id", test_other_key},
     {"an older record", test_older_record},
     {"a record that was given as a file", test_file_first},
+    {"a record from a file, outdated", test_file_outdated},
     {"a broker without a directory", test_no_directory},
     {"a false entry", test_false_entry},
+    {"invented senders", test_invented_senders},
 };
 
 UNIT_MAIN("directory_cli", tests)
