@@ -269,9 +269,11 @@ PEP_API void pep_pins_close(pep_pins *pins);
 /*
  * Judges an entry that is said to be of `id`, and pins it where it is right. PEP_OK with *news; else nothing changes:
  * PEP_MALFORMED, PEP_BAD_SIGNATURE, PEP_WRONG_ID (another device's), PEP_EXPIRED_SIGNER, PEP_NOT_CERTIFIED,
- * PEP_VERSION_WENT_BACK, PEP_UNPROVEN_KEY (another key, and the old one did not sign it), PEP_REVOKED_SIGNER (pinned
- * where the device or an authority signed it), PEP_NEEDS_HISTORY (versions lie between: ask, and call
- * pep_pins_take_history), PEP_CANNOT_WRITE. now_s 0: no clock.
+ * PEP_VERSION_WENT_BACK, PEP_UNPROVEN_KEY (another key, and the old one did not sign it), PEP_BROKEN_CHAIN (also two
+ * statements of one version), PEP_KID_TAKEN (pinned for another id), PEP_REVOKED_SIGNER (pinned where the device or an
+ * authority signed it; else nothing of the device is believed here while that is what is served), PEP_NEEDS_HISTORY
+ * (versions lie between: ask, and call pep_pins_take_history), PEP_BAD_FILE (a damaged pin), PEP_CANNOT_WRITE,
+ * PEP_LOCKED. now_s 0: no clock.
  */
 PEP_API PEP_MUST_CHECK pep_reason pep_pins_take(pep_pins *pins, pep_pin_news *news, pep_error *error, const char *id,
                                                 const uint8_t *entry, size_t entry_n, uint64_t now_s);
