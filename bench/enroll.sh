@@ -44,14 +44,15 @@ conf() { # sqlite|postgresql
 
 # PostgreSQL's server lives as long as its input, which is ours.
 start_postgres() {
-  coproc POSTGRES { "$bin/bench_postgres" 2>"$work/postgres-log"; }
-  fresh_database >/dev/null
+  mkfifo "$work/ask" "$work/urls"
+  "$bin/bench_postgres" <"$work/ask" >"$work/urls" 2>"$work/postgres-log" &
+  exec {ask}>"$work/ask" {urls}<"$work/urls"
 }
 
 fresh_database() {
   local url
-  echo >&"${POSTGRES[1]}"
-  read -r -t 60 url <&"${POSTGRES[0]}" || { cat "$work/postgres-log" >&2 && return 1; }
+  echo >&"$ask"
+  read -r -t 60 url <&"$urls" || { cat "$work/postgres-log" >&2 && return 1; }
   echo "$url"
 }
 
@@ -63,7 +64,7 @@ enroll() { # COUNT IN_FLIGHT CONNECTIONS
 }
 
 commits() {
-  mosquitto_sub -p "$port" -W 2 -t "$sys/broker/pep/store/commits" 2>/dev/null | tail -n 1
+  mosquitto_sub -p "$port" -W 2 -t "$sys/broker/pep/store/commits" 2>/dev/null | tail -n 1 || true
 }
 
 # The valid traffic, for as long as a command runs.
@@ -89,7 +90,7 @@ one_round() {
   stop_broker
   start_broker "$store"
   figures=$(enroll "$count" "$in_flight" "$connections")
-  note alone "$figures $(commits || echo 0)"
+  note alone "$figures $(commits)"
   stop_broker
   start_broker "$store"
   figures=$(beside enroll "$count" "$in_flight" "$connections")
@@ -107,10 +108,10 @@ one_by_one() {
 syncs() {
   local figures
   command -v strace >/dev/null && [ "$store" = sqlite ] || return 0
-  run=(strace -D -f --seccomp-bpf -qq -e trace=fsync,fdatasync,sync_file_range -o "$work/syncs")
+  run=(strace -D -f --seccomp-bpf -qq -e trace=fsync,fdatasync,sync_file_range -o "$work/syncs" -A)
   start_broker "$store"
-  enroll 1 1 1 >/dev/null
-  : >"$work/syncs"
+  until mosquitto_sub -p "$port" -W 1 -C 1 -t "$sys/broker/version" >/dev/null 2>&1; do sleep 0.1; done
+  : >"$work/syncs" # strace appends
   figures=$(enroll "$count" "$in_flight" "$connections")
   note syncs "$figures $(grep -c 'sync' "$work/syncs")"
   stop_broker
