@@ -1675,6 +1675,7 @@ static void test_folder(void)
     CU_ASSERT_TRUE(knows(&one, &p));
     CU_ASSERT_EQUAL(found.state, SIGNER_ROTATED);
 
+    unsigned published = one.publications;
     remove(scratch_path("folder/a.pub")); /* gone, with all its keys */
     l = reload(&one, false);
     CU_ASSERT_TRUE(!l.failed && l.changed);
@@ -1688,6 +1689,9 @@ static void test_folder(void)
     CU_ASSERT_EQUAL(cJSON_GetArraySize(cJSON_GetObjectItem(data(&one, 2), "devices")), 1);
     tell(&one, &q.device, "{\"commands\":[{\"command\":\"status\"}]}");
     CHECK_ANSWER(&one, PEP_NOT_AUTHORIZED);
+    for (unsigned i = 0; i < 5; i++)
+        ask(&one, "{\"commands\":[{\"command\":\"status\"}]}");
+    CU_ASSERT_EQUAL(one.publications, published + 1); /* the others are not published again */
     close_site(&one);
     open_site(&one); /* a start knows it, too */
     CU_ASSERT_FALSE(knows(&one, &q));
