@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# The rogue of docker-compose.yml. It may connect, listen and publish, knows the public records, and has keys of its own
-# that nobody vouches for. It tries its luck and exits 0 where the broker refused everything, each for its reason.
+# The rogue of docker-compose.yml. It may connect, listen and publish, reads the directory, has keys of its own that
+# nobody vouches for, and has found the used tokens. It tries its luck and exits 0 where the broker refused everything,
+# each for its reason.
 set -euo pipefail
 target=sensors/publisher-1/telemetry
 elsewhere=sensors/publisher-2/telemetry
@@ -28,8 +29,18 @@ attempt() {
 }
 
 with_own_keys() {
-  pep keygen --id rogue --out "$work" >/dev/null
-  pep pub -h broker --key "$work/rogue.key" --to /records/subscriber.pub -t sensors/rogue/telemetry -m "99 degrees"
+  pep pub -h broker --key "$work/rogue.key" --to console -t sensors/rogue/telemetry -m "99 degrees"
+}
+
+# enroll_fails REASON "what it does" KEY: with a token that was used
+enroll_fails() {
+  echo "rogue: $2"
+  if pep enroll -h broker --key "$3" --token /tokens/publisher-1.token 2>"$work/said" || ! grep -q "$1" "$work/said"; then
+    echo "rogue: that was not refused as $1" >&2
+    cat "$work/said" >&2
+    exit 1
+  fi
+  echo "rogue: refused, $1"
 }
 
 # Gives the envelope another seq, as if it were a new message: the seq's 8 bytes follow the topic and one byte of CBOR.
@@ -53,6 +64,9 @@ plain_will() {
   kill -KILL $!
 }
 
+pep keygen --id rogue --out "$work" >/dev/null
+mkdir "$work/as"
+pep keygen --id publisher-1 --out "$work/as" >/dev/null
 attempt plain-payload "publishes a plain message" publish -r -t "$target" -m "99 degrees"
 attempt unknown-signer "seals with keys that nobody vouches for" with_own_keys
 mosquitto_sub -h broker -t "$target" -C 1 -W 10 -N >"$work/caught"
@@ -62,4 +76,6 @@ attempt wrong-topic "sends it to another topic" publish -r -t "$elsewhere" -f "$
 renumber
 attempt bad-signature "gives it another number, to pass it for a new one" publish -r -t "$target" -f "$work/renumbered"
 attempt plain-payload "leaves a plain will and breaks its connection" plain_will
+enroll_fails bad-token "enrols itself with a token that was used" "$work/rogue.key"
+enroll_fails id-taken "enrols as publisher-1, with keys of its own" "$work/as/publisher-1.key"
 echo "rogue: nothing came through"

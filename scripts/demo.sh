@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Shows pep at work: builds and installs it into a temporary folder, starts Mosquitto with the plugin on a free port,
-# and lets a sealed message cross it, while everything else is refused. Exits 0 only if all of that was seen.
+# lets devices enrol themselves and a sealed message cross it, while everything else is refused, and takes a device out
+# again. Exits 0 only if all of that was seen.
 #
 #   scripts/demo.sh
 #
@@ -102,13 +103,18 @@ build_and_install() {
   PATH=$prefix/bin:$PATH
 }
 
-make_devices() {
-  pep keygen --id sensor-1 --out "$devices" >/dev/null
-  pep keygen --id console --out "$devices" >/dev/null
-  pep keygen --id rogue --out "$strangers" >/dev/null
-  cp "$devices"/*.pub "$prefix/etc/mosquitto/pep/records/"
-  say "Devices sensor-1 and console have keys; they know each other's records, and the operator has given both to the"
-  say "broker. A third one, rogue, has keys too, but nobody vouches for it."
+# The one record that is copied by hand: the first admin's.
+make_admin() {
+  pep keygen --id console --out "$operator" >/dev/null
+  cp "$operator/console.pub" "$prefix/etc/mosquitto/pep/records/"
+  say "console is the operator's device: its record lies in the broker's folder, and the policy names it as an admin."
+}
+
+# directory COMMAND...: pep at this broker.
+directory() {
+  local command=$1
+  shift
+  pep "$command" -h $host -p "$port" "$@"
 }
 
 free_port() {
@@ -150,9 +156,9 @@ subscribe() {
 # ---- sending ----
 
 publish() { mosquitto_pub -h $host -p "$port" -i attacker "$@"; }
-seal() { printf '%s' "$1" | pep seal --key "$devices/sensor-1.key" --to "$devices/console.pub" --topic "$topic"; }
-# send_sealed KEY TOPIC TEXT
-send_sealed() { pep pub -h $host -p "$port" -q 1 --key "$1" --to "$devices/console.pub" -t "$2" -m "$3"; }
+seal() { printf '%s' "$1" | pep seal --key "$devices/sensor-1.key" --to "$operator/console.pub" --topic "$topic"; }
+# send_sealed KEY TOPIC TEXT: for console, whose keys are found by its name
+send_sealed() { pep pub -h $host -p "$port" -q 1 --key "$1" --to console -t "$2" -m "$3"; }
 
 # The raw bytes of the last message that the eavesdropper saw.
 overheard() { printf '%b' "$(tail -n 1 "$work/eavesdropper.out" | sed 's/.* //; s/../\\x&/g')"; }
@@ -189,21 +195,34 @@ trap clean_up EXIT
 trap 'exit 130' INT TERM HUP
 chmod 755 "$work"
 prefix=$work/installed
+operator=$work/operator
 devices=$work/devices
 strangers=$work/strangers
-mkdir -m 700 "$devices" "$strangers"
+mkdir -m 700 "$operator" "$devices" "$strangers"
 
 title "Setting up"
 build_and_install
-make_devices
+make_admin
 start_broker
-subscribe console pep sub --key "$devices/console.key" -t 'sensors/+/telemetry'
+subscribe console pep sub --key "$operator/console.key" -t 'sensors/+/telemetry'
 subscribe eavesdropper mosquitto_sub -t 'sensors/#' -F '%t %x'
 say "console listens with its key; an eavesdropper listens with plain mosquitto_sub."
 
+title "A device enrols itself"
+say "console makes a one-time token for sensor-1, which makes its own keys and enrols them with it"
+directory token sensor-1 --key "$operator/console.key" --out "$devices/sensor-1.token" 2>&1 | quote
+directory enroll --id sensor-1 --out "$devices" --token "$devices/sensor-1.token" 2>&1 | quote
+looked_up() { directory lookup sensor-1 >"$work/lookup"; }
+expect "the broker serves its keys" eventually looked_up
+quote <"$work/lookup"
+say "rogue tries the same token for itself"
+pep keygen --id rogue --out "$strangers" >/dev/null
+expect "and is refused" fails directory enroll --key "$strangers/rogue.key" --token "$devices/sensor-1.token" 2>"$work/rogue"
+quote <"$work/rogue"
+
 title "A sealed message arrives and opens"
 sent+=("boiler: 81 degrees")
-say "sensor-1 seals \"${sent[0]}\" for console and publishes it"
+say "sensor-1 seals \"${sent[0]}\" for console, whose keys it gets from the broker, and publishes it"
 send_sealed "$devices/sensor-1.key" "$topic" "${sent[0]}"
 expect "console opened it and read \"${sent[0]}\"" eventually holds "$work/console.out" "${sent[0]}"
 quote <"$work/console.out"
@@ -255,10 +274,22 @@ kill -KILL "${pids[-1]}"
 unset 'pids[-1]'
 refused plain-payload 2
 
-title "In the end"
+title "A device gets new keys"
+cp "$devices/sensor-1.key" "$strangers/stolen.key"
+directory rotate --key "$devices/sensor-1.key" --now 2>&1 | quote
+expect "console was told, and that the old key signed the new one" \
+  eventually holds "$work/console.err" "sensor-1 has a new signing key, which the old one signed"
 sent+=("boiler: 84 degrees")
 send_sealed "$devices/sensor-1.key" "$topic" "${sent[2]}"
-expect "one more sealed message arrives" eventually holds "$work/console.out" "${sent[2]}"
+expect "a message sealed with the new keys arrives" eventually holds "$work/console.out" "${sent[2]}"
+say "Whoever has the old ones tries them"
+send_sealed "$strangers/stolen.key" "$topic" "boiler: 98 degrees" 2>&1 | quote || true
+refused rotated-signer 1
+
+title "In the end"
+directory revoke --key "$operator/console.key" sensor-1 2>&1 | quote
+send_sealed "$devices/sensor-1.key" "$topic" "boiler: 85 degrees" 2>&1 | quote || true
+refused revoked-signer 1
 expect "console read exactly what sensor-1 sealed: ${#sent[@]} messages" \
   same_text "$work/console.out" "$(printf '%s\n' "${sent[@]}")"
 expect "mosquitto_sub saw no other message than these ${#sent[@]}" lines_are "$work/eavesdropper.out" ${#sent[@]}
