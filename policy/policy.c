@@ -290,7 +290,8 @@ static bool level_is(const char *topic, size_t topic_n, unsigned level, const ch
     return strlen(id) == n && memcmp(topic, id, n) == 0;
 }
 
-bool policy_may_sign(const policy_rule *rule, const char *topic, size_t topic_n, const char *id, policy_groups certified)
+bool policy_may_sign(const policy_rule *rule, const char *topic, size_t topic_n, const char *id,
+                     policy_groups certified)
 {
     const policy_signers *signers = rule->signers;
     if (signers->anyone || signers_name(signers, id, certified))

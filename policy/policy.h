@@ -132,6 +132,7 @@ bool policy_signer_text(char *out, size_t cap, const policy_rule *rule, size_t i
  * True where the rule lets the device `id` speak on `topic` (which the rule matches, prefix included): named, in a
  * named group, by its certificate too, `*`, or equal to the level at the wildcard that a `%N` names.
  */
-bool policy_may_sign(const policy_rule *rule, const char *topic, size_t topic_n, const char *id, policy_groups certified);
+bool policy_may_sign(const policy_rule *rule, const char *topic, size_t topic_n, const char *id,
+                     policy_groups certified);
 
 #endif
