@@ -173,6 +173,9 @@ void broker_make(broker *b)
         mkdtemp(b->folder) != NULL && chmod(b->folder, 0755) == 0 && mkdir(broker_path(b, "records"), 0755) == 0;
     CU_ASSERT_TRUE(made);
     broker_copy(b, "mosquitto_pep.so", PEP_PLUGIN);
+#ifdef PEP_FIRST
+    broker_copy(b, "first.so", PEP_FIRST);
+#endif
     broker_copy(b, "lsan.supp", PEP_SUPPRESSIONS "/lsan.supp");
     broker_copy(b, "valgrind.supp", PEP_SUPPRESSIONS "/valgrind.supp");
     give_to_broker(b->folder);
@@ -288,18 +291,32 @@ int broker_free_port(void)
     return bound ? ntohs(address.sin_port) : 0;
 }
 
+/*
+ * AddressSanitizer initialises itself at the first malloc, and looks for a function that is not there. In Mosquitto
+ * that malloc comes from a library's constructor amid bindtextdomain, whose lock the message about that unlocks:
+ * whoever calls it later, as libpq does, waits for ever. So something else must allocate first.
+ */
+static const char *first_library(const broker *b)
+{
+    static char path[300];
+    snprintf(path, sizeof(path), ":%s/first.so", b->folder);
+    return access(path + 1, R_OK) == 0 ? path : "";
+}
+
 /* In the broker's process alone: the test program must not get its libraries. */
 static void set_environment(const broker *b)
 {
-    char options[300];
+    char options[300], libraries[1024];
     snprintf(options, sizeof(options), "suppressions=%s:print_suppressions=0", broker_path(b, "lsan.supp"));
     setenv("LSAN_OPTIONS", options, 1);
     setenv("ASAN_OPTIONS", "detect_leaks=1:exitcode=99:fast_unwind_on_malloc=0", 1);
     setenv("TSAN_OPTIONS", "exitcode=99", 1);
     setenv("UBSAN_OPTIONS", "print_stacktrace=1", 1);
     const char *preload = setting("PEP_PRELOAD");
-    if (preload != NULL)
-        setenv("LD_PRELOAD", preload, 1);
+    if (preload != NULL) {
+        snprintf(libraries, sizeof(libraries), "%s%s", preload, first_library(b));
+        setenv("LD_PRELOAD", libraries, 1);
+    }
 }
 
 /* What the broker does itself where root starts it. Done here, PR_SET_PDEATHSIG holds: setuid would take it back. */
