@@ -112,14 +112,16 @@ static void fill(bench *b)
 
 /* ---- measuring ---- */
 
+/* The second number of /proc/self/statm, in pages (proc(5)). */
 static double rss_bytes(void)
 {
-    unsigned long pages = 0;
+    char text[256];
     FILE *file = fopen("/proc/self/statm", "re");
-    if (file == NULL || fscanf(file, "%*u %lu", &pages) != 1)
+    const char *second = file != NULL && fgets(text, sizeof text, file) != NULL ? strchr(text, ' ') : NULL;
+    if (second == NULL)
         die("cannot read /proc/self/statm");
     fclose(file);
-    return (double)pages * (double)sysconf(_SC_PAGESIZE);
+    return (double)strtoul(second, NULL, 10) * (double)sysconf(_SC_PAGESIZE);
 }
 
 static double heap_bytes(void)

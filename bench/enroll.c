@@ -8,8 +8,8 @@
  * that would be too old when it is its turn is sealed again. Each is sent at QoS 1; what counts is its answer: that is
  * given when the enrolment is on disk. The first error among the answers ends it.
  *
- * Prints: enrolments, seconds, CPU us that the broker had for each; ms of median, 95th and 99th percentile and maximum
- * from the call that sends a command to its answer.
+ * Prints "ready" when all that is done, and waits for a line. In the end: enrolments, seconds, CPU us that the broker
+ * had for each; ms of median, 95th and 99th percentile and maximum from the call that sends a command to its answer.
  */
 #include "drive.h"
 #include "measure.h"
@@ -248,9 +248,17 @@ static void make_tokens(load *l, const candidate *all, size_t count, const char 
     pep_device_wipe(&admin);
 }
 
+static void wait_for_a_line(void)
+{
+    puts("ready");
+    fflush(stdout);
+    (void)getchar();
+}
+
 static void measure(load *l, pid_t pid, size_t in_flight)
 {
     seal_all(l);
+    wait_for_a_line();
     double cpu = process_cpu_us(pid);
     double started = wall_us();
     run(l, in_flight);

@@ -3,12 +3,14 @@
 # answers and one after the other, and takes what other valid traffic feels meanwhile. See bench/README.md.
 #
 #   bench/enroll.sh BUILD_FOLDER [ROUNDS [COUNT]]      3 rounds, 10,000 enrolments in each, unless told otherwise
-# shellcheck disable=SC2154 # common.sh sets bin, work, port and so on
+# shellcheck disable=SC2034,SC2154 # common.sh uses run, and sets bin, work, port and so on
 set -euo pipefail
 if [ $# -lt 1 ]; then
   sed -n 's/^#   /usage: /p' "$0" >&2
   exit 2
 fi
+# shellcheck disable=SC2016 # a topic, no variable
+control='$CONTROL/pep/v1'
 rounds=${2:-3} count=${3:-10000} in_flight=256 connections=4 singles=200 quiet_s=4
 here=$(cd "$(dirname "$0")" && pwd)
 # shellcheck disable=SC1091
@@ -19,7 +21,6 @@ first=() last=(nice -n 19)
 if [ "$(nice -n -15 nice 2>/dev/null)" = -15 ]; then
   first=(nice -n -15) last=()
 fi
-# shellcheck disable=SC2034 # common.sh uses it
 run=("${first[@]}")
 
 # An admin, whose record lies in the folder, makes the tokens.
@@ -28,7 +29,7 @@ prepare() {
   "$bin/bench_fill" 40000 "$work/pool" "$work/records"
   "$bin/pep" keygen --id admin --out "$work/admin" >/dev/null
   cp "$work/admin/admin.pub" "$work/records"
-  { acl && printf '%s\n' 'pattern write $CONTROL/pep/v1' 'pattern read $CONTROL/pep/v1/response'; } >"$work/acl"
+  { acl && printf '%s\n' "pattern write $control" "pattern read $control/response"; } >"$work/acl"
 }
 
 policy() { # open|token retained|on-request
@@ -56,26 +57,41 @@ fresh_database() {
   echo "$url"
 }
 
-enroll() { # COUNT IN_FLIGHT CONNECTIONS
+# Starts a program that says when it is ready, and then goes on until, or from when, a line comes.
+declare -A pids pipes
+begin() { # NAME COMMAND...
+  local name=$1 pipe
+  shift
+  rm -f "$work/$name.in" && mkfifo "$work/$name.in"
+  "$@" <"$work/$name.in" >"$work/$name" &
+  pids[$name]=$!
+  exec {pipe}>"$work/$name.in"
+  pipes[$name]=$pipe
+  until grep -q ready "$work/$name"; do
+    kill -0 "${pids[$name]}" 2>/dev/null || { cat "$work/log" >&2 && return 1; }
+    sleep 0.05
+  done
+}
+
+# Its last line goes into `figures`.
+finish() { # NAME
+  local pipe=${pipes[$1]}
+  echo >&"$pipe"
+  exec {pipe}>&-
+  wait "${pids[$1]}" || { cat "$work/log" >&2 && return 1; }
+  figures=$(tail -n 1 "$work/$1")
+}
+
+begin_enroll() { # COUNT IN_FLIGHT CONNECTIONS
   local admin=()
   [ "$mode" = open ] || admin=("$work/admin/admin.key")
-  "${last[@]}" "$bin/bench_enroll" "$port" "$broker" "$work/state/gate.pub" "$@" "${admin[@]}" ||
-    { cat "$work/log" >&2 && return 1; }
+  begin enroll "${last[@]}" "$bin/bench_enroll" "$port" "$broker" "$work/state/gate.pub" "$@" "${admin[@]}"
 }
+
+begin_valid() { begin valid "${first[@]}" "$bin/bench_latency" "$port" "$broker" 0 "$work/pool"; }
 
 commits() {
   mosquitto_sub -p "$port" -W 2 -t "$sys/broker/pep/store/commits" 2>/dev/null | tail -n 1 || true
-}
-
-# The valid traffic, for as long as a command runs.
-beside() { # COMMAND...
-  coproc VALID { "${first[@]}" "$bin/bench_latency" "$port" "$broker" 0 "$work/pool"; }
-  local in=${VALID[1]} out=${VALID[0]} words
-  read -r -t 20 words <&"$out"
-  "$@"
-  exec {in}>&-
-  read -r -t 20 words <&"$out"
-  echo "$words"
 }
 
 # Lines of results: what was measured, of which row, in which round, and the figures.
@@ -84,36 +100,46 @@ note() { # WHAT FIGURES
 }
 
 one_round() {
-  local figures
   start_broker "$store"
-  note quiet "$(beside sleep "$quiet_s")"
+  begin_valid
+  sleep "$quiet_s"
+  finish valid
+  note quiet "$figures"
   stop_broker
+
   start_broker "$store"
-  figures=$(enroll "$count" "$in_flight" "$connections")
+  begin_enroll "$count" "$in_flight" "$connections"
+  finish enroll
   note alone "$figures $(commits)"
   stop_broker
+
   start_broker "$store"
-  figures=$(beside enroll "$count" "$in_flight" "$connections")
-  note together "$(echo "$figures" | tr '\n' ' ')"
+  begin_enroll "$count" "$in_flight" "$connections"
+  begin_valid
+  finish enroll
+  local enrolled=$figures
+  finish valid
+  note together "$enrolled $figures"
   stop_broker
 }
 
 one_by_one() {
   start_broker "$store"
-  note single "$(enroll "$singles" 1 1)"
+  begin_enroll "$singles" 1 1
+  finish enroll
+  note single "$figures"
   stop_broker
 }
 
 # The system calls that wait for the disk, by strace, which slows down those alone. PostgreSQL makes its own.
 syncs() {
-  local figures
   command -v strace >/dev/null && [ "$store" = sqlite ] || return 0
-  run=(strace -D -f --seccomp-bpf -qq -e trace=fsync,fdatasync,sync_file_range -o "$work/syncs" -A)
+  run=(strace -D -f --seccomp-bpf -qq -e 'trace=fsync,fdatasync,sync_file_range' -A -o "$work/syncs")
   start_broker "$store"
-  until mosquitto_sub -p "$port" -W 1 -C 1 -t "$sys/broker/version" >/dev/null 2>&1; do sleep 0.1; done
+  begin_enroll "$count" "$in_flight" "$connections"
   : >"$work/syncs" # strace appends
-  figures=$(enroll "$count" "$in_flight" "$connections")
-  note syncs "$figures $(grep -c 'sync' "$work/syncs")"
+  finish enroll
+  note syncs "$figures $(grep -c sync "$work/syncs")"
   stop_broker
   run=("${first[@]}")
 }

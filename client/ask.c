@@ -94,7 +94,10 @@ static void take_answer(asker *a, const char *json, size_t n)
     cJSON *root = cJSON_ParseWithLength(json, n);
     const cJSON *response;
     a->heard = a->heard || root != NULL;
-    cJSON_ArrayForEach(response, cJSON_GetObjectItemCaseSensitive(root, "responses")) take_response(a, response);
+    cJSON_ArrayForEach(response, cJSON_GetObjectItemCaseSensitive(root, "responses"))
+    {
+        take_response(a, response);
+    }
     cJSON_Delete(root);
 }
 

@@ -116,8 +116,8 @@ static const option issue_options[] = {
 
 static int read_groups(pep_certificate *c)
 {
-    const char *at = args.groups;
-    while (at != NULL && *at != '\0') {
+    const char *at = args.groups != NULL ? args.groups : "";
+    while (*at != '\0') {
         size_t n = strcspn(at, ",");
         if (c->group_count == PEP_GROUPS_MAX)
             return wrong_usage("--groups: at most %d", PEP_GROUPS_MAX);

@@ -227,6 +227,13 @@ static int check_sum(const restore *r)
     return right ? DONE : fail_file("not a backup of pep's, or damaged");
 }
 
+/* The copy of a large one is asked for each device's. */
+static int add_index(const restore *r)
+{
+    store_result result = store_run(r->from, "CREATE INDEX agree_keys_by_id ON agree_keys (id)", NULL, 0, NULL, NULL);
+    return result == STORE_OK ? DONE : fail(OUT_OF_REACH, "%s", store_why(r->from));
+}
+
 static int open_backup(restore *r, int backup)
 {
     char url[PATH_MAX + 32];
@@ -237,8 +244,10 @@ static int open_backup(restore *r, int backup)
         return code;
     (void)snprintf(url, sizeof(url), "sqlite:%s", path_of(r, TEMPORARY, ""));
     r->from = store_open(&result, &error, url, directory_migrations, DIRECTORY_MIGRATIONS);
-    if (r->from != NULL)
-        return check_sum(r);
+    if (r->from != NULL) {
+        code = check_sum(r);
+        return code == DONE ? add_index(r) : code;
+    }
     if (result == STORE_NEWER)
         return fail_file("made by a later version of pep");
     return result == STORE_FULL || result == STORE_AWAY ? fail(OUT_OF_REACH, "%s", error.text)
@@ -495,11 +504,16 @@ static store_result count_id(store *s)
     return store_run(s, "UPDATE meta SET number = number + 1 WHERE name = 'ids'", NULL, 0, NULL, NULL);
 }
 
-/* What is there of the device is a part of what comes. */
+#define SELECT_AGREE_KEYS "SELECT kid, id FROM agree_keys WHERE id = $1"
+
+/* What is there of the device is a part of what comes. Agreement keys have no index by id there, so they go one by one.
+ */
 static store_result forget_keys(restore *r, const store_value *id)
 {
     store_result result = store_run(r->to, "DELETE FROM keys WHERE id = $1", id, 1, NULL, NULL);
-    return result == STORE_OK ? store_run(r->to, "DELETE FROM agree_keys WHERE id = $1", id, 1, NULL, NULL) : result;
+    return result == STORE_OK
+               ? copy_rows(r, SELECT_AGREE_KEYS, "DELETE FROM agree_keys WHERE kid = $1 AND id = $2", id, 1, 0)
+               : result;
 }
 
 static store_result copy_device(restore *r, const history_end *end, const history_end *there)
@@ -520,7 +534,7 @@ static store_result copy_device(restore *r, const history_end *end, const histor
                            " provisioned FROM keys WHERE id = $1",
                            archive_tables[2].insert, behind, 1, number);
     if (result == STORE_OK)
-        result = copy_rows(r, "SELECT kid, id FROM agree_keys WHERE id = $1", archive_tables[3].insert, behind, 1, 0);
+        result = copy_rows(r, SELECT_AGREE_KEYS, archive_tables[3].insert, behind, 1, 0);
     return result;
 }
 

@@ -82,7 +82,7 @@ static store_result answer_version(command *c, const char *id, uint64_t version)
 static store_result acknowledge(session *x, command *c, const key_row *head, uint64_t position, const brought *b,
                                 const certificate *cert)
 {
-    statement_row last;
+    statement_row last = {.n = 0};
     certificate *stored;
     bool found;
     const pep_statement *st = &b->statement;
@@ -141,7 +141,7 @@ static bool judge_admission(session *x, command *c, certificate *cert, uint8_t t
 
 static store_result use_token(session *x, command *c, const uint8_t kid[PEP_KID_BYTES], const pep_statement *st)
 {
-    token_row token;
+    token_row token = {.used = false};
     bool found;
     store_result result = rows_token(x->s, &token, &found, kid);
     if (result != STORE_OK)
@@ -339,7 +339,7 @@ store_result run_rotate(session *x, command *c)
     const brought *b;
     certificate cert;
     key_row head;
-    statement_row last;
+    statement_row last = {.n = 0};
     uint64_t again;
     cert.n = 0;
     if (!want_statement(x, c, &b, "rotation", &mine))
@@ -372,7 +372,7 @@ store_result run_revoke(session *x, command *c)
     const brought *b;
     key_row head;
     key_row admin;
-    statement_row last;
+    statement_row last = {.n = 0};
     uint64_t again;
     bool found;
     if (!want_statement(x, c, &b, "revocation", &mine))
@@ -418,7 +418,7 @@ static bool read_token(session *x, command *c, token_row *out)
 /* Whether the token is new, or the same again. */
 static store_result judge_token(session *x, command *c, const token_row *token)
 {
-    token_row other;
+    token_row other = {.used = false};
     key_row head;
     bool found;
     uint64_t count;

@@ -137,7 +137,7 @@ static store_result find_trust(registrar *r, store *s, pep_trust *trust, key_row
 static store_result import_next(registrar *r, store *s, pep_error *error, const pub_file *file, const key_row *head,
                                 const directory_rules *rules)
 {
-    statement_row last;
+    statement_row last = {.n = 0};
     pep_trust trust;
     pep_head h;
     key_row admin;

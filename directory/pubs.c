@@ -34,7 +34,7 @@ bool pubs_read(pep_error *error, const char *folder, bool (*take)(void *ctx, pep
     bool good = true;
     struct dirent *item;
     while (good && (errno = 0, item = readdir(open)) != NULL) {
-        pub_file file;
+        pub_file file = {.n = 0};
         if (is_pub_name(item->d_name))
             good = read_one(error, &file, folder, item->d_name) && take(ctx, error, &file);
     }

@@ -46,7 +46,7 @@ static store_result look_up(session *x, command *c, bool *ok, cJSON *entries, co
 {
     uint8_t kid[PEP_KID_BYTES];
     key_row head;
-    statement_row last;
+    statement_row last = {.n = 0};
     bool found;
     bool is_kid = id == NULL;
     *ok = false;

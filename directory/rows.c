@@ -335,7 +335,7 @@ static bool hand_both(void *ctx, const store_value *columns, size_t n)
 {
     many *m = ctx;
     key_row key;
-    statement_row statement;
+    statement_row statement = {.n = 0};
     if (n != KEY_COLUMN_COUNT + STATEMENT_COLUMN_COUNT)
         return false;
     get_key(&key, columns);

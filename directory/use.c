@@ -20,7 +20,7 @@ static store_result use_work(store_job *job, store *s)
 {
     first_use *use = (first_use *)job;
     key_row key;
-    statement_row statement;
+    statement_row statement = {.n = 0};
     bool found;
     use->damaged = false;
     store_result result = rows_key(s, &key, &found, use->kid);

@@ -12,7 +12,7 @@
 static void write_header(pep_writer *w, const char *typ, const uint8_t secret[PEP_SIGN_SECRET_BYTES])
 {
     uint8_t kid[PEP_KID_BYTES];
-    pep_kid_sign(kid, secret + PEP_SIGN_SECRET_BYTES - PEP_SIGN_PUBLIC_BYTES);
+    pep_kid_sign(kid, secret + (PEP_SIGN_SECRET_BYTES - PEP_SIGN_PUBLIC_BYTES));
     pep_write_map(w, 3);
     pep_write_uint(w, LABEL_ALG);
     pep_write_int(w, ALG_ED25519);

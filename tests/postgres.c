@@ -22,10 +22,13 @@
 
 #define START_S 120
 
-__attribute__((format(printf, 2, 3))) static bool fail(postgres_server *p, const char *format, ...)
+static bool fail(postgres_server *p, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+static bool fail(postgres_server *p, const char *format, ...)
 {
     va_list arguments;
     va_start(arguments, format);
+    /* NOLINTNEXTLINE(clang-analyzer-valist.Uninitialized): a line above it is initialized */
     vsnprintf(p->why, sizeof p->why, format, arguments);
     va_end(arguments);
     return false;

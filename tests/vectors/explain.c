@@ -358,7 +358,7 @@ static size_t last_of(uint8_t out[HEX_MAX], const cJSON *chain)
 {
     const cJSON *statements = member(chain, "statements");
     const char *hex = cJSON_GetStringValue(cJSON_GetArrayItem(statements, cJSON_GetArraySize(statements) - 1));
-    size_t n;
+    size_t n = 0;
     must(hex != NULL && sodium_hex2bin(out, HEX_MAX, hex, strlen(hex), NULL, &n, NULL) == 0, "not hex");
     return n;
 }
@@ -368,8 +368,8 @@ static pep_view record_in(const uint8_t *rotation, size_t n)
 {
     pep_reader r = pep_reader_of((pep_view){rotation, n});
     uint64_t count;
-    pep_view payload;
-    pep_view record;
+    pep_view payload = {0};
+    pep_view record = {0};
     pep_map map;
     bool outside = pep_read_tag(&r, 18) && pep_read_array(&r, &count) && pep_read_skip(&r, 1) && pep_read_skip(&r, 1) &&
                    pep_read_bytes(&r, &payload);
