@@ -213,7 +213,7 @@ int ask_and_wait(asker *a, reply *out, question *q, const void *payload, size_t 
 {
     waiting w = {.out = out};
     *out = (reply){.reason = PEP_TRY_LATER};
-    q->owner = &w;
+    q->owner = &w; /* cppcheck-suppress autoVariables ; the question is over when this returns */
     q->answered = on_answer;
     a->heard = false;
     if (!ask_send(a, q, payload, n, ASK_WAIT_MS))

@@ -268,8 +268,10 @@ static void on_history(question *q, pep_reason reason, const cJSON *data, const 
         return;
     }
     size_t before = n->count;
-    cJSON_ArrayForEach(item, cJSON_GetObjectItemCaseSensitive(data, "statements")) if (!add_statement(n, item))
+    cJSON_ArrayForEach(item, cJSON_GetObjectItemCaseSensitive(data, "statements"))
     {
+        if (add_statement(n, item))
+            continue;
         finish_with(n, PEP_MALFORMED, "the directory's history of it");
         return;
     }
