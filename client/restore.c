@@ -82,11 +82,10 @@ static bool is_there(const restore *r, const char *name)
     return lstat(path_of(r, name, ""), &st) == 0;
 }
 
-/* A new file in the folder; what is left there of a restore that was killed goes. -1 after a line. */
+/* A new file in the folder. -1 after a line. */
 static int create(const restore *r, const char *name, const char *ending, mode_t mode)
 {
     const char *path = path_of(r, name, ending);
-    (void)unlink(path);
     int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, mode);
     if (fd < 0)
         (void)fail(OUT_OF_REACH, "cannot create %s: %s", path, strerror(errno));
@@ -737,6 +736,7 @@ static int merge(restore *r)
 
 static int restore_all(restore *r, int backup)
 {
+    remove_temporaries(r); /* of one that was killed: a log that is left there would be taken for the new copy's */
     int code = open_backup(r, backup);
     if (code == DONE)
         code = plan_gate(r);
