@@ -1,13 +1,17 @@
 /* pep audit: the retained messages that the gate would refuse, and their removal. */
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "client/archive.h"
 #include "client/commands.h"
 #include "client/print.h"
 #include "client/retained.h"
 #include "client/sealing.h"
+#include "directory/directory.h"
 #include "gate/gate.h"
 
 #define WINDOW       20                         /* clears that are not acknowledged yet */
@@ -15,7 +19,7 @@
 
 static struct {
     option_list filters;
-    const char *policy, *records, *key;
+    const char *policy, *records, *state, *store, *key;
     bool purge, json;
 } args;
 
@@ -23,6 +27,8 @@ static const option audit_options[] = {
     {OPTION_LIST, 't', true, "topic", &args.filters, "FILTER", "the topics to look at", 0, 0},
     {OPTION_TEXT, 0, false, "policy", &args.policy, "FILE", "the policy (default: " PEP_ETC "/policy.conf)", 0, 0},
     {OPTION_TEXT, 0, false, "records", &args.records, "DIR", "the records (default: " PEP_ETC "/records)", 0, 0},
+    {OPTION_TEXT, 0, false, "state", &args.state, "DIR", "the broker's state folder (default: " PEP_STATE ")", 0, 0},
+    {OPTION_TEXT, 0, false, "store", &args.store, "URL", "the directory (default: directory.db in that folder)", 0, 0},
     {OPTION_FLAG, 0, false, "purge", &args.purge, NULL, "clear what would be refused", 0, 0},
     {OPTION_TEXT, 0, false, "key", &args.key, "FILE", "with --purge: ID.key of one of the policy's admins", 0, 0},
     {OPTION_FLAG, 0, false, "json", &args.json, NULL, "print one JSON object a line", 0, 0},
@@ -268,20 +274,15 @@ static bool is_blind(const policy *p)
     return true;
 }
 
-static int check_record(const pep_device *device, const char *records)
+static int check_record(const audit *a)
 {
-    pep_error error = {""};
-    pep_keyring *ring = NULL;
-    pep_reason reason = pep_keyring_load(&ring, &error, records);
-    if (reason != PEP_OK)
-        return fail(OUT_OF_REACH, "%s", error.text);
-    bool known = pep_keyring_find(ring, device->sign_kid) != NULL;
-    pep_keyring_free(ring);
-    return known ? DONE : wrong_usage("--key %s: its record is not in %s", args.key, records);
+    signer known;
+    bool current = signers_find(a->signers, &known, a->sealer.device.sign_kid) && known.state == SIGNER_CURRENT;
+    return current ? DONE : wrong_usage("--key %s: the broker does not know this key, or no longer", args.key);
 }
 
 /* On an observed topic a clear that the gate would refuse takes the place of what it should remove: so ask before. */
-static int check_admin(const audit *a, const char *records)
+static int check_admin(const audit *a)
 {
     const policy *p = gate_policy(a->gate);
     const char *id = a->sealer.device.id;
@@ -292,7 +293,7 @@ static int check_admin(const audit *a, const char *records)
     if (policy_bind_of(p) != POLICY_BIND_NONE && !policy_is_relay(p, name) && (name == NULL || strcmp(name, id) != 0))
         return wrong_usage("the policy binds a device to its client: to clear with the key of %s, connect with %s %s",
                            id, policy_bind_of(p) == POLICY_BIND_USERNAME ? "-u" : "-i", id);
-    return check_record(&a->sealer.device, records);
+    return check_record(a);
 }
 
 /* ---- the report ---- */
@@ -364,38 +365,77 @@ static int check_usage(void)
     return DONE;
 }
 
+static int load_store(audit *a, const char *url, const char *records)
+{
+    pep_error why;
+    const char *path;
+    if (store_file(&path, url) && access(path, F_OK) != 0) /* else it would be made */
+        return fail(OUT_OF_REACH, "cannot read %s: %s; --state or --store names another", path, strerror(errno));
+    return directory_view(a->signers, &why, url, records) ? DONE : fail(OUT_OF_REACH, "%s", why.text);
+}
+
+/* The operator's folder is all that there is only where nobody enrols. */
+static int load_folder(audit *a, const policy *p, const char *records)
+{
+    pep_error why;
+    if (policy_enroll_of(p) != POLICY_ENROLL_CLOSED)
+        return wrong_usage(
+            "with --records, name the directory too (--store or --state): else whoever enrolled would be "
+            "taken for a stranger");
+    return signers_load_folder(a->signers, &why, records) ? DONE : fail(OUT_OF_REACH, "%s", why.text);
+}
+
+static int load_signers(audit *a, const policy *p)
+{
+    state_folder folder;
+    char url[PATH_MAX + 8];
+    const char *records = args.records != NULL ? args.records : PEP_ETC "/records";
+    if (args.records != NULL && args.store == NULL && args.state == NULL)
+        return load_folder(a, p, records);
+    bool own = args.store == NULL; /* the broker's own: worked with as its user, to whom it belongs */
+    int code = own ? state_folder_find(&folder, args.state != NULL ? args.state : PEP_STATE) : DONE;
+    if (code == DONE)
+        code = choose_store(url, args.store, &folder);
+    if (code == DONE && own)
+        code = state_folder_become_owner(&folder);
+    if (code != DONE)
+        return code;
+    code = load_store(a, url, records);
+    if (own)
+        state_folder_become_self();
+    return code;
+}
+
 /* By the gate's own code, and without its replay state: a second opinion would drift. */
-static int open_gate(audit *a, const char *records)
+static int open_gate(audit *a)
 {
     gate_error error = {""};
-    policy_error policy_why;
-    pep_error why;
+    policy_error why;
     a->signers = signers_new();
     if (a->signers == NULL)
         return fail(OUT_OF_REACH, "out of memory");
-    if (!signers_load_folder(a->signers, &why, records))
-        return fail(OUT_OF_REACH, "%s", why.text);
-    gate_config config = {.signers = a->signers};
-    config.policy = policy_load(&policy_why, args.policy != NULL ? args.policy : PEP_ETC "/policy.conf");
+    const gate_config config = {.policy = policy_load(&why, args.policy != NULL ? args.policy : PEP_ETC "/policy.conf"),
+                                .signers = a->signers};
     if (config.policy == NULL)
-        return fail(OUT_OF_REACH, "%s", policy_why.text);
-    a->gate = gate_open(&error, &config);
+        return fail(OUT_OF_REACH, "%s", why.text);
+    int code = load_signers(a, config.policy);
+    if (code == DONE)
+        a->gate = gate_open(&error, &config);
     if (a->gate != NULL)
         return DONE;
     policy_free(config.policy);
-    return fail(OUT_OF_REACH, "%s", error.text);
+    return code == DONE ? fail(OUT_OF_REACH, "%s", error.text) : code;
 }
 
 static int prepare(audit *a)
 {
-    const char *records = args.records != NULL ? args.records : PEP_ETC "/records";
     int code = mqtt_prepare(&a->look.link);
     if (code == DONE)
-        code = open_gate(a, records);
+        code = open_gate(a);
     if (code == DONE && args.purge)
         code = sealer_open_key(&a->sealer, args.key);
     if (code == DONE && args.purge)
-        code = check_admin(a, records);
+        code = check_admin(a);
     if (code != DONE)
         return code;
     a->blind = is_blind(gate_policy(a->gate));

@@ -83,7 +83,7 @@ bool want_bytes(command *c, uint8_t *out, size_t *n, size_t cap, const char *nam
     if (item == NULL)
         return !needed;
     const char *text = cJSON_GetStringValue(item);
-    return (text != NULL && json_bytes(out, n, cap, text)) || is_wrong(c, name);
+    return (text != NULL && json_get_bytes(out, n, cap, text)) || is_wrong(c, name);
 }
 
 bool want_id(command *c, const char **out, const char *name, bool needed)
@@ -105,7 +105,7 @@ bool want_kid(command *c, uint8_t kid[PEP_KID_BYTES], const char *name)
     if (item == NULL)
         return false;
     const char *text = cJSON_GetStringValue(item);
-    return (text != NULL && json_kid(kid, text)) || is_wrong(c, name);
+    return (text != NULL && json_get_kid(kid, text)) || is_wrong(c, name);
 }
 
 bool want_number(command *c, uint64_t *out, const char *name, bool needed)
@@ -193,11 +193,11 @@ static bool read_brought(session *x, const cJSON *request)
         const char *command;
         const char *field;
     } bringing[] = {{"enroll", "record"}, {"rotate", "rotation"}};
-    const char *name = json_text(request, "command");
+    const char *name = json_get_text(request, "command");
     for (size_t i = 0; name != NULL && i < COUNT(bringing); i++) {
-        const char *text = json_text(request, bringing[i].field);
+        const char *text = json_get_text(request, bringing[i].field);
         if (strcmp(name, bringing[i].command) != 0 || text == NULL ||
-            !json_bytes(x->brought.bytes, &x->brought.n, sizeof x->brought.bytes, text))
+            !json_get_bytes(x->brought.bytes, &x->brought.n, sizeof x->brought.bytes, text))
             continue;
         bring(x, &x->brought);
         x->has_brought = true;
@@ -333,7 +333,7 @@ static store_result run_marked(session *x, command *c)
 
 static bool fill_response(cJSON *response, command *c)
 {
-    const char *correlation = correlation_valid(c->request) ? json_text(c->request, "correlationData") : NULL;
+    const char *correlation = correlation_valid(c->request) ? json_get_text(c->request, "correlationData") : NULL;
     bool ok = json_add_text(response, "command", c->name == NULL ? "" : c->name);
     if (c->reason == PEP_OK && c->data != NULL && cJSON_AddItemToObject(response, "data", c->data))
         c->data = NULL;
@@ -400,8 +400,8 @@ static store_result run_all(session *x, cJSON *responses, const cJSON *commands,
     cJSON_ArrayForEach(request, commands)
     {
         store_result result = STORE_OK;
-        const command_kind *kind = kind_of(json_text(request, "command"));
-        command c = {.request = request, .name = json_text(request, "command"), .reason = reason};
+        const command_kind *kind = kind_of(json_get_text(request, "command"));
+        command c = {.request = request, .name = json_get_text(request, "command"), .reason = reason};
         if (!cJSON_IsObject(request) || c.name == NULL)
             refuse_with(&c, PEP_BAD_COMMAND, "it does not say which command it is");
         else if (reason == PEP_OK)

@@ -119,4 +119,10 @@ bool directory_served(const directory *d, const char *topic);
 
 directory_counters directory_counted(directory *d);
 
+/*
+ * Without a broker: fills `s` with who may sign, by what stands in the store and (NULL: none) in the operator's folder.
+ * False, and one line in `error`.
+ */
+bool directory_view(signers *s, pep_error *error, const char *store_url, const char *records_dir);
+
 #endif

@@ -134,12 +134,12 @@ cJSON *json_parse(const uint8_t *p, size_t n)
 
 /* ---- reading ---- */
 
-const char *json_text(const cJSON *object, const char *name)
+const char *json_get_text(const cJSON *object, const char *name)
 {
     return cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(object, name));
 }
 
-bool json_kid(uint8_t kid[PEP_KID_BYTES], const char *text)
+bool json_get_kid(uint8_t kid[PEP_KID_BYTES], const char *text)
 {
     static const char digits[] = "0123456789abcdef";
     size_t n = strlen(text);
@@ -147,7 +147,7 @@ bool json_kid(uint8_t kid[PEP_KID_BYTES], const char *text)
            sodium_hex2bin(kid, PEP_KID_BYTES, text, n, NULL, NULL, NULL) == 0;
 }
 
-bool json_bytes(uint8_t *out, size_t *n, size_t cap, const char *text)
+bool json_get_bytes(uint8_t *out, size_t *n, size_t cap, const char *text)
 {
     const char *end = NULL;
     size_t text_n = strlen(text);

@@ -17,13 +17,13 @@
 cJSON *json_parse(const uint8_t *p, size_t n);
 
 /* The member as a text, NULL where there is none or it is none. */
-const char *json_text(const cJSON *object, const char *name);
+const char *json_get_text(const cJSON *object, const char *name);
 
 /* The 32 lower-case hexadecimal digits of a kid. */
-bool json_kid(uint8_t kid[PEP_KID_BYTES], const char *text);
+bool json_get_kid(uint8_t kid[PEP_KID_BYTES], const char *text);
 
 /* base64url without padding, in its one form; 1 to `cap` bytes. */
-bool json_bytes(uint8_t *out, size_t *n, size_t cap, const char *text);
+bool json_get_bytes(uint8_t *out, size_t *n, size_t cap, const char *text);
 
 /* Adds a member; false where there was no memory. json_add_bytes in base64url. */
 bool json_add_text(cJSON *object, const char *name, const char *text);

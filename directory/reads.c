@@ -50,7 +50,7 @@ static store_result look_up(session *x, command *c, bool *ok, cJSON *entries, co
     bool found;
     bool is_kid = id == NULL;
     *ok = false;
-    if (is_kid ? kid_text == NULL || !json_kid(kid, kid_text) : !pep_id_valid(id, strlen(id)))
+    if (is_kid ? kid_text == NULL || !json_get_kid(kid, kid_text) : !pep_id_valid(id, strlen(id)))
         return refuse_with(c, PEP_BAD_COMMAND, "%s is not what it must be", is_kid ? "a kid" : "an id");
     store_result result = find_asked(x, &head, &found, id, kid);
     if (result == STORE_OK && found)

@@ -287,6 +287,6 @@ pep_reason ask_lookup(asker *a, const char *id, sealed *out)
 
 bool ask_knows(asker *a, const member *m)
 {
-    sealed got;
+    sealed got = {.n = 0};
     return ask_lookup(a, m->head.id, &got) == PEP_OK && entry_is(&got, &m->newest);
 }

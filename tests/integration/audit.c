@@ -256,7 +256,7 @@ static void wrong_keys_are_refused_beforehand(void)
     CU_ASSERT_TRUE(says(err, "connect with -u ops"));
     record_remove(&s.b, "ops");
     CU_ASSERT_EQUAL(pep(AUDIT " -u ops --purge --key ops.key", s.b.port), 2);
-    CU_ASSERT_TRUE(says(err, "its record is not in records"));
+    CU_ASSERT_TRUE(says(err, "does not know this key"));
     CU_ASSERT_TRUE(audited(pep(AUDIT, s.b.port), 1, BAD + 1, BAD, 0));
     strike();
 }
@@ -300,7 +300,29 @@ static void a_part_never_passes_for_the_whole(void)
     strike();
 }
 
+/* Who enrolled is no stranger; and where the directory cannot be seen nothing is said, and nothing purged. */
+static void whoever_enrolled_is_known(void)
+{
+    set("enroll = \"open\"; max_records = 9; bind = \"username\"; admins = [ \"ops\" ];\n"
+        "topics = ( { filter = \"o/#\"; mode = \"observe\"; signers = [ \"*\" ]; } );\n",
+        CONF_GUARDED);
+    CU_ASSERT_EQUAL(pep("enroll --id fresh -h 127.0.0.1 -p %d", s.b.port), 0);
+    CU_ASSERT_EQUAL(
+        pep("pub -h 127.0.0.1 -p %d -u fresh -q 1 -r --key fresh.key --to ops.pub -t o/fresh -m x", s.b.port), 0);
+    retain_case("o/m", PEP_UNKNOWN_SIGNER);
+    CU_ASSERT_EQUAL(pep(AUDIT " --purge --key ops.key -u ops", s.b.port), 2);
+    CU_ASSERT_TRUE(says(err, "name the directory too"));
+    CU_ASSERT_TRUE(audited(pep(AUDIT " --state state -u ops", s.b.port), 1, 2, 1, 0));
+    CU_ASSERT_TRUE(says(out, "unknown-signer"));
+    CU_ASSERT_EQUAL(pep(AUDIT " --store sqlite:/nonexistent/directory.db -u ops", s.b.port), 3);
+    CU_ASSERT_TRUE(says(err, "cannot read /nonexistent/directory.db"));
+    CU_ASSERT_TRUE(audited(pep(AUDIT " --state state --purge --key ops.key -u ops", s.b.port), 0, 2, 1, 1));
+    CU_ASSERT_TRUE(audited(pep(AUDIT " --state state -u ops", s.b.port), 0, 1, 0, 0));
+    strike();
+}
+
 static const unit_test TESTS[] = {
+    {"whoever enrolled is known", whoever_enrolled_is_known},
     {"it names what would be refused", it_names_what_would_be_refused},
     {"it says so in JSON", it_says_so_in_json},
     {"an admin purges", an_admin_purges},

@@ -6,7 +6,6 @@
 #include "ask.h"
 #include "tests/unit/unit.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 static stage s;
@@ -290,26 +289,16 @@ static void nonsense_is_answered(void)
     }
 }
 
-/* Text that is answered if its length is: `head`, then `filler` until it has n bytes, then `tail`. */
-static char *filled(size_t n, const char *head, char filler, const char *tail)
-{
-    char *text = malloc(n);
-    size_t head_n = strlen(head), tail_n = strlen(tail);
-    CU_ASSERT_PTR_NOT_NULL_FATAL(text);
-    memset(text, filler, n);
-    memcpy(text, head, head_n);
-    memcpy(text + n - tail_n, tail, tail_n);
-    return text;
-}
-
+/* `n` bytes: `head`, then `filler`, then `tail`. */
 static bool answers_filled(size_t n, const char *head, char filler, const char *tail, pep_reason expected)
 {
+    static char text[1 << 20];
     char name[64];
-    char *text = filled(n, head, filler, tail);
+    size_t head_n = strlen(head), tail_n = strlen(tail);
+    for (size_t i = 0; i < n; i++)
+        text[i] = i < head_n ? head[i] : i + tail_n < n ? filler : tail[i + tail_n - n];
     snprintf(name, sizeof(name), "%zu bytes of '%c'", n, filler);
-    bool good = answers(name, text, n, expected);
-    free(text);
-    return good;
+    return answers(name, text, n, expected);
 }
 
 #define ONE_HEAD "{\"commands\":[{\"command\":\"status\",\"correlationData\":\""

@@ -299,6 +299,43 @@ static pep_reason enroll_from(const char *id, const uint8_t *sign_secret, const 
     return reason;
 }
 
+static pep_reason rotate_to(const member *m, const uint8_t *sign_secret, const uint8_t *agree_secret)
+{
+    member next;
+    uint8_t record[PEP_RECORD_BYTES_MAX];
+    size_t n = 0;
+    uint64_t now_s = pep_now_us() / 1000000;
+    make_from(&next, m->head.id, sign_secret, agree_secret);
+    CU_ASSERT_EQUAL(pep_record_next(record, &n, &next.who.device, &m->head, now_s, now_s + HOUR_S), PEP_OK);
+    CU_ASSERT_EQUAL(pep_rotation_sign(next.newest.bytes, &next.newest.n, m->who.device.sign_secret, &m->head, record, n,
+                                      pep_now_us()),
+                    PEP_OK);
+    sealed command = command_rotate(&a, &next, &m->who.device, NULL);
+    member_wipe(&next);
+    return ask_reason(&a, &command);
+}
+
+static void what_was_ever_taken_is_no_new_key(void)
+{
+    member m, other;
+    set(OPEN_POLICY, CONF_ENROLLING, MQTT_3);
+    member_make(&m, "dora");
+    member_make(&other, "eve");
+    CU_ASSERT_EQUAL(ask_enroll(&a, &m), PEP_OK);
+    CU_ASSERT_EQUAL(ask_enroll(&a, &other), PEP_OK);
+    const pep_device first = m.who.device;
+    CU_ASSERT_EQUAL(rotate_to(&other, first.sign_secret, NULL), PEP_KID_TAKEN);
+    CU_ASSERT_EQUAL(rotate_to(&other, NULL, first.agree_secret), PEP_KID_TAKEN);
+    CU_ASSERT_EQUAL(ask_rotate(&a, &m, pep_now_us()), PEP_OK);
+    CU_ASSERT_EQUAL(rotate_to(&other, first.sign_secret, NULL), PEP_KID_TAKEN);
+    CU_ASSERT_EQUAL(rotate_to(&m, first.sign_secret, NULL), PEP_KID_TAKEN); /* nor its own: it has ended */
+    CU_ASSERT_TRUE(ask_knows(&a, &m));
+    CU_ASSERT_TRUE(ask_knows(&a, &other));
+    member_wipe(&m);
+    member_wipe(&other);
+    strike();
+}
+
 static void what_was_ever_taken_is_refused(void)
 {
     member m;
@@ -341,6 +378,7 @@ static const unit_test TESTS[] = {
     {"a token lets one id in once", a_token_lets_one_id_in_once},
     {"only admins make tokens", only_admins_make_tokens},
     {"what was ever taken is refused", what_was_ever_taken_is_refused},
+    {"what was ever taken is no new key", what_was_ever_taken_is_no_new_key},
     {"a full directory says so", a_full_directory_says_so},
 };
 UNIT_MAIN("enroll", TESTS)

@@ -56,6 +56,7 @@ static bool is_refused(const speaker *who, pep_reason reason)
 static bool served(sealed *out, const char *topic)
 {
     client *late = stage_client(&s, "late");
+    out->n = 0;
     client_subscribe(late, topic, 1);
     client_subscribe(late, FENCE_TOPIC, 2);
     CU_ASSERT_TRUE(client_fence(s.to, s.to));
@@ -89,7 +90,7 @@ static bool same(const sealed *x, const sealed *y)
 
 static void whose_file_is_gone_is_shut_out(void)
 {
-    sealed before, after, asked;
+    sealed before = {.n = 0}, after = {.n = 0}, asked = {.n = 0};
     set(CLOSED);
     CU_ASSERT_TRUE(becomes_served(true, &before, ALICE));
     CU_ASSERT_EQUAL(ask_lookup(&a, "alice", &asked), PEP_OK);
@@ -243,7 +244,7 @@ static void how_devices_enrol_can_change(void)
 
 static void how_it_is_served_can_change(void)
 {
-    sealed before, after;
+    sealed before = {.n = 0}, after = {.n = 0};
     set(CLOSED);
     CU_ASSERT_TRUE(becomes_served(true, &before, ALICE));
     broker_write(&s.b, "policy.conf", DIRECTORY_POLICY("closed", "directory = \"on-request\";"));

@@ -17,7 +17,7 @@
 #define FRESH       4 /* devices that each client enrols in a round; then they are rotated in the next two */
 #define MOMENT_MS   20
 #define GENERATIONS 3
-#define ROUND_SIZE  (CLIENTS * FRESH)
+#define ROUND_SIZE  ((size_t)CLIENTS * FRESH)
 #define CHUNK       640 /* that are looked up at once */
 
 typedef struct {
@@ -40,6 +40,16 @@ static size_t rounds(void)
     if (given != NULL && *given != '\0')
         return (size_t)strtoul(given, NULL, 10);
     return patience_ms() > 10000 ? ROUNDS_SLOW : ROUNDS;
+}
+
+/* Below `limit`: the same ones in each run (xorshift32). */
+static uint32_t chance(uint32_t limit)
+{
+    static uint32_t state = 1;
+    state ^= state << 13;
+    state ^= state >> 17;
+    state ^= state << 5;
+    return state % limit;
 }
 
 /* ---- asking ---- */
@@ -321,10 +331,10 @@ static void restart_and_check(size_t first)
 static void kill_in_the_midst(void)
 {
     ask_for_all();
-    if (rand() % 3 > 0)
-        take_answers((unsigned long)rand() % (in_flight + 1));
+    if (chance(3) > 0)
+        take_answers(chance((uint32_t)in_flight + 1));
     else
-        take_answers_for(rand() % MOMENT_MS);
+        take_answers_for((int)chance(MOMENT_MS));
     broker_kill(&b);
     kills++;
     take_last_answers();
@@ -335,7 +345,6 @@ static void kill_in_the_midst(void)
 
 static void set(void)
 {
-    srand(1);
     CU_ASSERT_EQUAL(pep_init(), PEP_OK);
     broker_make(&b);
     broker_write(&b, "policy.conf", OPEN_POLICY);
