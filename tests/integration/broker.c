@@ -292,9 +292,9 @@ int broker_free_port(void)
 }
 
 /*
- * AddressSanitizer initialises itself at the first malloc, and looks for a function that is not there. In Mosquitto
- * that malloc comes from a library's constructor amid bindtextdomain, whose lock the message about that unlocks:
- * whoever calls it later, as libpq does, waits for ever. So something else must allocate first.
+ * AddressSanitizer and ThreadSanitizer initialise themselves at the first malloc, and look for a function that is not
+ * there. In Mosquitto that malloc comes from a library's constructor amid bindtextdomain, whose lock the message about
+ * that unlocks: whoever calls it later, as libpq does, waits for ever. So something else must allocate first.
  */
 static const char *first_library(const broker *b)
 {

@@ -1,5 +1,5 @@
 /*
- * Loaded beside AddressSanitizer into a broker that is not built with it, and initialised before everything else: see
+ * Loaded beside a sanitizer into a broker that is not built with it, and initialised before everything else: see
  * broker.c. What it allocates makes the sanitizer initialise itself here.
  */
 #include <stdlib.h>
