@@ -4,6 +4,7 @@
 #include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <uthash.h>
 
 /*
@@ -41,6 +42,7 @@ typedef struct {
 } kid_slot;
 
 #define FIRST_SLOTS 64
+#define HUGE_PAGE   ((size_t)2 << 20)
 
 struct signers {
     /* Devices choose their ids and, by trying, their kids: without secrets all could be made to lie in one place. */
@@ -55,12 +57,24 @@ struct signers {
     size_t bytes; /* of the entries */
 };
 
+/* A large table lies in huge pages where the system has them: finding the page would be a miss of its own. */
+static kid_slot *new_slots(size_t count)
+{
+    size_t bytes = count * sizeof(kid_slot);
+    kid_slot *slots = aligned_alloc(bytes < HUGE_PAGE ? sizeof(kid_slot) : HUGE_PAGE, bytes);
+    if (slots == NULL)
+        return NULL;
+    if (bytes >= HUGE_PAGE)
+        (void)madvise(slots, bytes, MADV_HUGEPAGE);
+    return memset(slots, 0, bytes);
+}
+
 signers *signers_new(void)
 {
     signers *s = calloc(1, sizeof *s);
     if (s == NULL)
         return NULL;
-    s->slots = calloc(FIRST_SLOTS, sizeof *s->slots);
+    s->slots = new_slots(FIRST_SLOTS);
     if (s->slots == NULL) {
         free(s);
         return NULL;
@@ -131,7 +145,7 @@ static bool ready_slots(signers *s)
     size_t count = s->slot_count * 2;
     if (s->key_count < s->slot_count / 2)
         return true;
-    kid_slot *slots = calloc(count, sizeof *slots);
+    kid_slot *slots = new_slots(count);
     if (slots == NULL)
         return false;
     for (size_t i = 0; i < s->slot_count; i++) {
