@@ -270,5 +270,5 @@ bool directory_tick(directory *d, uint64_t us)
     queue_watch_store(d);
     use_tick(d);
     serve_tick(d);
-    return left > 0;
+    return left > 0 || store_worker_pending(d->worker) > 0;
 }

@@ -15,7 +15,8 @@
 #define ANSWER_BYTES_MAX  ((size_t)1 << 20)  /* of one answer: what would be more is too-many */
 #define ANSWERS_BYTES_MAX ((size_t)64 << 20) /* answers that wait, together */
 #define PAGE_ROWS         500
-#define NEWS_ROWS         64 /* in one job for the broker's thread */
+#define NEWS_ROWS         64    /* in one job for the broker's thread */
+#define CHANGES_MAX       50000 /* read at once: more than one batch of our own can make, see worker.h and directory.h */
 #define SKEW_S            (PEP_MAX_SKEW_US / 1000000)
 #define FOLLOW_EVERY_MS   5000
 #define PURGE_EVERY_S     30
@@ -149,7 +150,7 @@ struct news_item {
     key_row row;
     bool unserved;  /* there are too many */
     size_t entry_n; /* 0: nothing to publish */
-    uint8_t entry[PEP_ENTRY_BYTES_MAX];
+    uint8_t entry[];
 };
 
 /* The worker's hooks; ctx is the registrar. */

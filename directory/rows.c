@@ -343,15 +343,15 @@ static bool hand_both(void *ctx, const store_value *columns, size_t n)
     return m->each_with(m->ctx, &key, statement.n > 0 ? &statement : NULL);
 }
 
-store_result rows_changes(store *s, uint64_t change, each_key_statement each, void *ctx)
+store_result rows_changes(store *s, uint64_t change, uint64_t last, each_key_statement each, void *ctx)
 {
     many m = {.each_with = each, .ctx = ctx};
-    store_value p = number(change);
+    const store_value p[] = {number(change), number(last)};
     return store_run(s,
                      "SELECT " KEY_COLUMNS ", " STATEMENT_COLUMNS " FROM keys k LEFT JOIN statements t"
                      " ON k.head = 1 AND t.id = k.id AND t.position = k.position"
-                     " WHERE k.change > $1 ORDER BY k.change, k.head",
-                     &p, 1, hand_both, &m);
+                     " WHERE k.change > $1 AND k.change <= $2 ORDER BY k.change, k.head",
+                     p, COUNT(p), hand_both, &m);
 }
 
 store_result rows_heads(store *s, const char *after, uint64_t count, each_key_statement each, void *ctx)

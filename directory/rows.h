@@ -103,8 +103,8 @@ typedef bool (*each_statement)(void *ctx, const statement_row *row);
 
 store_result rows_all_keys(store *s, each_key each, void *ctx);
 
-/* Keys that changed behind `change`, in that order; heads with their statement, else NULL. */
-store_result rows_changes(store *s, uint64_t change, each_key_statement each, void *ctx);
+/* Keys that changed behind `change`, up to `last`, in that order; heads with their statement, else NULL. */
+store_result rows_changes(store *s, uint64_t change, uint64_t last, each_key_statement each, void *ctx);
 
 /* Heads behind the id `after`, sorted, at most `count`, with their statements. */
 store_result rows_heads(store *s, const char *after, uint64_t count, each_key_statement each, void *ctx);

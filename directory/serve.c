@@ -36,7 +36,12 @@ typedef struct {
 static bool gather(void *ctx, const key_row *row, const statement_row *statement)
 {
     gathering *g = ctx;
-    news_item *item = malloc(sizeof *item);
+    uint8_t entry[PEP_ENTRY_BYTES_MAX];
+    size_t entry_n = 0;
+    if (statement != NULL && row->head && registrar_settings(g->r)->rules.retained && registrar_sees(g->r, row) &&
+        !chain_entry(entry, &entry_n, statement))
+        entry_n = 0; /* damaged: it is noticed when its key is used */
+    news_item *item = malloc(sizeof *item + entry_n);
     if (item == NULL) {
         g->failed = true;
         return false;
@@ -44,10 +49,8 @@ static bool gather(void *ctx, const key_row *row, const statement_row *statement
     item->next = NULL;
     item->row = *row;
     item->unserved = false;
-    item->entry_n = 0;
-    if (statement != NULL && row->head && registrar_settings(g->r)->rules.retained && registrar_sees(g->r, row) &&
-        !chain_entry(item->entry, &item->entry_n, statement))
-        item->entry_n = 0; /* damaged: it is noticed when its key is used */
+    item->entry_n = entry_n;
+    memcpy(item->entry, entry, entry_n);
     *g->last = item;
     g->last = &item->next;
     g->count++;
@@ -193,15 +196,21 @@ store_result serve_follow(void *ctx, store *s, store_worker *w)
 {
     registrar *r = ctx;
     gathering g = {.r = r};
+    uint64_t newest = r->last_change;
     g.last = &g.first;
     r->seen_change = r->last_change;
     store_result result = purge(r, s);
     if (result == STORE_OK)
-        result = rows_changes(s, r->last_change, gather, &g);
+        result = rows_last_change(s, &newest);
+    uint64_t last = newest > r->last_change + CHANGES_MAX ? r->last_change + CHANGES_MAX : newest;
+    if (result == STORE_OK)
+        result = rows_changes(s, r->last_change, last, gather, &g);
     if (result == STORE_OK && g.failed)
         result = STORE_FAILED;
-    for (const news_item *item = g.first; item != NULL; item = item->next)
-        r->seen_change = item->row.change;
+    if (last > r->last_change)
+        r->seen_change = last;
+    if (last < newest)
+        store_worker_again(w);
     if (result == STORE_OK)
         result = note_topics(r, s, g.first);
     while (result == STORE_OK && g.first != NULL)

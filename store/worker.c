@@ -40,6 +40,7 @@ struct store_worker {
     uint64_t follow_us; /* when it is due; UINT64_MAX: never */
     uint64_t retry_us;
     unsigned retry_ms; /* 0: the store is there */
+    bool again;        /* follow has more to read */
 };
 
 static uint64_t now_us(void)
@@ -242,6 +243,8 @@ static void transact(store_worker *w, job_list *batch)
     empty(&none);
     store_result result = run_in_transaction(w, batch);
     bool again = another_attempt_helps(result, batch);
+    if (result != STORE_OK)
+        w->again = false; /* what it read does not hold */
     if (result != STORE_OK && !again)
         result_for_all(batch, result);
     bool away = result == STORE_AWAY || store_is_lost(w->s);
@@ -328,11 +331,23 @@ static bool do_other_work(store_worker *w)
     return true;
 }
 
+/* True where follow had more to read, and was called. */
+static bool follow_again(store_worker *w)
+{
+    if (!w->again || w->retry_ms != 0)
+        return false;
+    w->again = false;
+    follow_alone(w);
+    return true;
+}
+
 static void *work(void *ctx)
 {
     store_worker *w = ctx;
     while (!may_end(w)) {
         job_list batch;
+        if (follow_again(w))
+            continue;
         take_batch(w, &batch);
         if (batch.count > 0)
             transact(w, &batch);
@@ -346,6 +361,11 @@ void store_worker_post(store_worker *w, store_job *job)
 {
     job->work = NULL;
     push(&w->posted, job);
+}
+
+void store_worker_again(store_worker *w)
+{
+    w->again = true;
 }
 
 /* In the broker's thread. */

@@ -70,6 +70,9 @@ bool store_worker_add(store_worker *w, store_job *job);
 /* From `follow` alone: a job that has no work, for the broker's thread. */
 void store_worker_post(store_worker *w, store_job *job);
 
+/* From `follow` alone: there is more to read. It is called again, behind this transaction and before any job. */
+void store_worker_again(store_worker *w);
+
 /* Calls `done` of what is finished, in order, for at most `us` microseconds. Returns how many still wait for that. */
 size_t store_worker_drain(store_worker *w, uint64_t us);
 

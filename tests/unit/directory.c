@@ -1898,6 +1898,24 @@ static void damage(const char *sql)
     store_close(s);
 }
 
+/* What others did while this one was away is read piece by piece, and all of it. */
+static void test_far_behind(void)
+{
+    start(DIRECTORY_OPEN);
+    party a = enrolled(&one, "a");
+    damage(on_postgres ? "INSERT INTO keys (kid, id, sign_public, position, state, not_after, ended, cutoff, head,"
+                         " provisioned, change) SELECT decode(md5('k' || n), 'hex'), 'z' || n, decode(md5('p' || n) ||"
+                         " md5('q' || n), 'hex'), 1, 0, 99999999999, 0, 0, 1, 0, n + 9 FROM generate_series(1, 60000) n"
+                       : "INSERT INTO keys (kid, id, sign_public, position, state, not_after, ended, cutoff, head,"
+                         " provisioned, change) SELECT randomblob(16), 'z' || value, randomblob(32), 1, 0, 99999999999,"
+                         " 0, 0, 1, 0, value + 9 FROM (WITH RECURSIVE c(value) AS (SELECT 1 UNION ALL SELECT value + 1"
+                         " FROM c WHERE value < 60000) SELECT value FROM c)");
+    damage("UPDATE meta SET number = 60009 WHERE name = 'change'");
+    UNTIL(&one, signers_key_count(directory_signers(one.d)) == 60001);
+    CU_ASSERT_TRUE(knows(&one, &a));
+    finish();
+}
+
 static void test_first_use(void)
 {
     start(DIRECTORY_OPEN);
@@ -2004,6 +2022,7 @@ static const unit_test tests[] = {
     {"two brokers", test_two_brokers},
     {"store away", test_store_away},
     {"store full", test_store_full},
+    {"far behind", test_far_behind},
     {"first use", test_first_use},
     {"clears what is gone", test_clears_what_is_gone},
     {"publishing fails", test_publishing_fails},

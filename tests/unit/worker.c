@@ -91,6 +91,7 @@ typedef struct {
     atomic_uint dropped;      /* and not */
     atomic_uint fail_follows; /* so many of the next ones fail */
     store_result fail_with;
+    atomic_uint again; /* so many of the next follows have more to read */
     bool post;
 
     store *witness; /* looks from outside whether a row is there when its job is done */
@@ -181,6 +182,10 @@ static store_result follow(void *ctx, store *s, store_worker *w)
             return STORE_FAILED;
         *j = (job){.base.done = posted, .f = f, .number = n};
         store_worker_post(w, &j->base);
+    }
+    if (f->again > 0) {
+        f->again--;
+        store_worker_again(w);
     }
     if (f->fail_follows > 0) {
         f->fail_follows--;
@@ -497,6 +502,29 @@ static void follows_by_the_clock(void)
     CU_ASSERT_EQUAL(store_worker_counted(f.w).batches, 0); /* they had no jobs */
     store_worker_stop(f.w);
     CU_ASSERT_EQUAL(f.follows, f.kept);
+}
+
+/* At once, and before the next job; and not where what was read does not hold. */
+static void follows_again(void)
+{
+    fixture f = {0};
+    start(&f, 0);
+    hold(&f, 0);
+    f.again = 5;
+    add_many(&f, 1, 1);
+    release();
+    settle(&f);
+    CU_ASSERT_EQUAL(f.again, 0);
+    CU_ASSERT_EQUAL(f.follows, 7); /* two batches, and five times more */
+    f.again = 1000000;
+    f.fail_with = STORE_DAMAGED;
+    f.fail_follows = 1;
+    add_many(&f, 2, 1);
+    settle(&f);
+    CU_ASSERT_EQUAL(f.follows, 8);
+    f.again = 0;
+    store_worker_stop(f.w);
+    CU_ASSERT_EQUAL(f.follows, 8);
 }
 
 static char thread_name[16];
@@ -816,6 +844,7 @@ BOTH(one_failed_follow_is_cured)
 BOTH(a_follow_that_always_fails)
 BOTH(away_for_a_moment)
 BOTH(follows_by_the_clock)
+BOTH(follows_again)
 BOTH(thread_keeps_to_itself)
 BOTH(killed_while_writing)
 ON_SQLITE(disk_without_room)
@@ -844,6 +873,7 @@ static const unit_test tests[] = {
     ROWS("a follow that always fails", a_follow_that_always_fails),
     ROWS("away for a moment", away_for_a_moment),
     ROWS("follows by the clock", follows_by_the_clock),
+    ROWS("follow has more to read", follows_again),
     ROWS("the thread keeps to itself", thread_keeps_to_itself),
     ROWS("killed 20 times while writing", killed_while_writing),
     {"sqlite: a disk without room", disk_without_room_sqlite},
