@@ -61,8 +61,15 @@ static void refuse_at_once(directory *d, const char *client_id, const char *json
 
 /* ---- what became of the store, once each time it changes ---- */
 
+static const char *why(directory *d, store_error *error)
+{
+    store_worker_why(d->worker, error);
+    return error->text;
+}
+
 void queue_watch_store(directory *d)
 {
+    store_error error;
     bool away = store_worker_counted(d->worker).away;
     if (away == d->away)
         return;
@@ -70,18 +77,21 @@ void queue_watch_store(directory *d)
     if (away)
         directory_say(d, 'w',
                       "the directory's store cannot be reached: decisions go on from memory, changes are"
-                      " answered with try-later");
+                      " answered with try-later: %.700s",
+                      why(d, &error));
     else
         directory_say(d, 'n', "the directory's store can be reached again");
 }
 
 static void watch_changes(directory *d, const control_job *job)
 {
+    store_error error;
     bool failed = job->job.result != STORE_OK && job->job.result != STORE_AWAY;
     if (failed && !d->failing)
         directory_say(d, 'e',
-                      "the directory's store refuses changes (no room, only to be read, or damaged): they are"
-                      " answered with store-failed until it takes them again");
+                      "the directory's store refuses changes: they are answered with store-failed until it takes them"
+                      " again: %.700s",
+                      why(d, &error));
     if (failed)
         d->failing = true;
     if (!d->failing || job->job.result != STORE_OK || !job->wrote)

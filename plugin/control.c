@@ -1,4 +1,5 @@
 /* Between the broker and the directory: commands in, answers, records and log lines out; and reloads, in its thread. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -123,7 +124,9 @@ static bool open_directory(plugin *p, gate_error *error, const plugin_options *o
                           "plugin_opt_records FOLDER");
     }
     p->directory = directory_open(&why, &config, rules);
-    return p->directory != NULL || say(error, why.text);
+    if (p->directory == NULL)
+        snprintf(error->text, sizeof error->text, "%s%s", options->store == NULL ? "" : "plugin_opt_store: ", why.text);
+    return p->directory != NULL;
 }
 
 static bool open_gate(plugin *p, gate_error *error, const plugin_options *options, policy *rules)

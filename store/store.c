@@ -149,7 +149,11 @@ store *store_open(store_result *result, store_error *error, const char *url, con
         *result = migrate(s, migrations, count);
     if (*result == STORE_OK)
         return s;
-    *error = s->why;
+    if (*result == STORE_NEWER) /* the others name it themselves */
+        snprintf(error->text, sizeof error->text, "%s: %.900s",
+                 backend == &store_sqlite ? url + strlen("sqlite:") : "the PostgreSQL database", s->why.text);
+    else
+        *error = s->why;
     backend->close(s);
     return NULL;
 }
