@@ -941,7 +941,9 @@ static int child_in_locked_folder(int report)
     pep_reason reason = pep_pins_take(pins, &news, &error, "alice", s.bytes, s.n, NOW);
     if (reason != PEP_CANNOT_WRITE || strstr(error.text, "pins") == NULL)
         return 2;
-    return pep_pins_find_id(pins, "alice") == NULL ? 0 : 3;
+    int code = pep_pins_find_id(pins, "alice") == NULL ? 0 : 3;
+    pep_pins_close(pins);
+    return code;
 }
 
 static void test_unwritable_folder(void)

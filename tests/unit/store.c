@@ -735,7 +735,7 @@ static void sqlite_full(void)
 static int fill_up_a_disk(int report)
 {
     (void)report;
-    if (unshare(CLONE_NEWNS) != 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
+    if (unshare(CLONE_NEWNS) != 0 || mount("none", "/", "none", MS_REC | MS_PRIVATE, "") != 0 ||
         mount("tmpfs", scratch_folder, "tmpfs", 0, "size=1m") != 0)
         return 77;
     store *s = store_open(&opened, &line, url, schema, 1);
