@@ -82,12 +82,15 @@ static_analysis() {
 }
 
 # PEP_VALGRIND tells the tests that they are slow here. What is still reachable at the end is no error: in the processes
-# that tests fork, CUnit's own memory is.
+# that tests fork, CUnit's own memory is. Nor what may be lost: glibc keeps the stacks of threads that have ended.
 valgrind_units() {
   find build/dev/bin -name 'unit_*' -print0 |
     PEP_VALGRIND=1 xargs -0 -n 1 -P 2 \
-      valgrind --quiet --error-exitcode=1 --leak-check=full
+      valgrind --quiet --error-exitcode=1 --leak-check=full --show-leak-kinds=definite --errors-for-leak-kinds=definite
 }
+
+# Where there is more than one thread.
+build_for_tsan() { cmake --preset tsan && cmake --build --preset tsan --target unit_worker unit_directory; }
 
 man_pages() { find docs -name '*.[1-8]' -print0 | xargs -0 mandoc -T lint -W warning; }
 
@@ -137,6 +140,8 @@ everything_else() {
   step "shell scripts" shell_scripts
   step "compose file" compose_file
   step "unit tests under valgrind" valgrind_units
+  step "build with TSan" build_for_tsan
+  step "threads under TSan" tests tsan -R '^unit_(worker|directory)$'
   step "all tests, clang's build" tests dev-clang -LE smoke # this valgrind cannot read clang's debug information
   step "all tests under ASan and UBSan" tests asan
   step "fuzzing, a minute a target" scripts/fuzz.sh 60

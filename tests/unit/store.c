@@ -743,7 +743,7 @@ static int fill_up_a_disk(int report)
         return 3;
     int code = fill_up(s);
     store_close(s);
-    if (code == 0 && mount(NULL, scratch_folder, NULL, MS_REMOUNT | MS_RDONLY, NULL) == 0 &&
+    if (code == 0 && mount("none", scratch_folder, "none", MS_REMOUNT | MS_RDONLY, "") == 0 &&
         store_open(&opened, &line, url, schema, 1) == NULL)
         printf("\n      %s ", line.text);
     fflush(stdout);
