@@ -73,10 +73,28 @@ static question *find(const asker *a, const char *correlation)
     return q;
 }
 
-static void take_response(asker *a, const cJSON *response)
+static question *find_oldest(const asker *a)
+{
+    question *q = a->first;
+    while (q != NULL && q->next != NULL)
+        q = q->next;
+    return q;
+}
+
+/* Where the gate came to no command, it answers without any: messages are answered in their order. */
+static question *find_asked(const asker *a, const cJSON *response)
 {
     const char *correlation = text_field(response, "correlationData");
-    question *q = correlation != NULL ? find(a, correlation) : NULL;
+    const char *name = text_field(response, "command");
+    if (correlation != NULL)
+        return find(a, correlation);
+    bool none = name != NULL && name[0] == '\0' && text_field(response, "error") != NULL;
+    return none ? find_oldest(a) : NULL;
+}
+
+static void take_response(asker *a, const cJSON *response)
+{
+    question *q = find_asked(a, response);
     if (q == NULL)
         return;
     const char *error = text_field(response, "error");

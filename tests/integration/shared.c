@@ -8,7 +8,10 @@
 #include "tests/unit/unit.h"
 
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #define SECOND_MS 1000
 #define AWAY      "pep: the directory's store cannot be reached"
@@ -372,6 +375,52 @@ static void who_was_cut_off_catches_up(void)
     strike();
 }
 
+/* ---- the tool ---- */
+
+/* Runs it in the near broker's folder and returns its exit code; `in` is true where its words on stderr hold this. */
+static int tool(const char *words, const char *text, bool *in)
+{
+    char line[1024];
+    fflush(stdout);
+    pid_t child = fork();
+    if (child == 0) {
+        (void)snprintf(line, sizeof(line), "exec " PEP_TOOL " %s -h 127.0.0.1 -p %d", words, near.s.b.port);
+        if (chdir(near.s.b.folder) == 0 && freopen("out", "w", stdout) != NULL && freopen("err", "w", stderr) != NULL)
+            execl("/bin/sh", "sh", "-c", line, (char *)NULL);
+        _exit(127);
+    }
+    int status = -1;
+    CU_ASSERT_EQUAL_FATAL(waitpid(child, &status, 0), child);
+    FILE *err = fopen(broker_path(&near.s.b, "err"), "re");
+    line[err != NULL ? fread(line, 1, sizeof(line) - 1, err) : 0] = '\0';
+    if (err != NULL)
+        (void)fclose(err);
+    *in = strstr(line, text) != NULL;
+    if (!*in)
+        printf("\n    no '%s' in: %s", text, line);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+/* The gate says so at once, and the tool does not wait for another answer. */
+static void the_tool_says_at_once_that_the_store_is_away(void)
+{
+    static const char *const words[][2] = {
+        {"enroll --id eve", "eve: try-later (the store cannot be reached"},
+        {"pub --key dora.key --to nobody -t t/a -m x", "the store cannot be reached"}};
+    bool said;
+    set();
+    CU_ASSERT_EQUAL(tool("enroll --id dora", "", &said), 0);
+    postgres_stop(&server, SIGINT);
+    for (int i = 0; i < 2; i++) {
+        int64_t start = monotonic_ms();
+        CU_ASSERT_EQUAL(tool(words[i][0], words[i][1], &said), 3);
+        CU_ASSERT_TRUE(said);
+        CU_ASSERT_TRUE(monotonic_ms() - start < 2 * SECOND_MS || PATIENT);
+    }
+    CU_ASSERT_TRUE_FATAL(postgres_again(&server));
+    strike();
+}
+
 static const unit_test TESTS[] = {
     {"an enrolment spreads", an_enrolment_spreads},
     {"a rotation spreads", a_rotation_spreads},
@@ -384,6 +433,7 @@ static const unit_test TESTS[] = {
     {"both go on when the server is killed", when_it_is_killed},
     {"a frozen server stops no gate", a_frozen_server_stops_no_gate},
     {"who was cut off catches up", who_was_cut_off_catches_up},
+    {"the tool says at once that the store is away", the_tool_says_at_once_that_the_store_is_away},
 };
 
 int main(void)
