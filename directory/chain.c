@@ -83,7 +83,7 @@ static store_result add_statement(store *s, const chain_link *link, uint64_t pos
     if (link->certificate.p != NULL)
         memcpy(row.certificate, link->certificate.p, link->certificate.n);
     row.certificate_n = link->certificate.p == NULL ? 0 : link->certificate.n;
-    store_result result = rows_add_statement(s, &row, st->id);
+    store_result result = rows_add_statement(s, &row, st->id, pep_now_us() / 1000000);
     if (result == STORE_OK && st->kind != PEP_STATEMENT_REVOCATION)
         result = rows_add_agree_keys(s, &st->record);
     return result;

@@ -6,6 +6,9 @@
 #define TOKENS_MAX       100000
 #define TOKEN_LIFE_MAX_S (366ULL * 86400)
 #define CUTOFF_AHEAD_US  120000000ULL
+#define STATEMENTS_MAX   1000 /* of one id that the device itself may add to */
+#define ROTATIONS_MAX    10   /* of one id by itself, in ROTATIONS_S */
+#define ROTATIONS_S      3600
 
 static uint64_t now_s(const session *x)
 {
@@ -310,6 +313,25 @@ static bool cutoff_in_time(const session *x, command *c, const pep_statement *st
     return false;
 }
 
+/*
+ * Every key that there ever was is kept for good, here and at whoever follows, so that a device may not change its own
+ * without end. When the gate took a statement counts, not when it says it was issued. What others sign, goes: it is how
+ * a device comes out of that.
+ */
+static store_result limit_rotations(session *x, command *c, const key_row *head)
+{
+    uint64_t stored_s;
+    if (head->position >= STATEMENTS_MAX)
+        return refuse_with(c, PEP_TOO_MANY, "the device has %d statements: an authority can still change its keys",
+                           STATEMENTS_MAX);
+    if (head->position <= ROTATIONS_MAX)
+        return STORE_OK;
+    store_result result = rows_stored(x->s, &stored_s, head->id, head->position - ROTATIONS_MAX + 1);
+    if (result == STORE_OK && stored_s + ROTATIONS_S > now_s(x) && stored_s <= now_s(x) + SKEW_S)
+        return refuse_with(c, PEP_TOO_MANY, "the device has changed its keys %d times within an hour", ROTATIONS_MAX);
+    return result;
+}
+
 static store_result rotate_head(session *x, command *c, const key_row *head, const statement_row *last,
                                 const brought *b, certificate *cert)
 {
@@ -320,8 +342,10 @@ static store_result rotate_head(session *x, command *c, const key_row *head, con
     pep_reason reason = advance(x, &by, head, last, st, &trust);
     if (reason != PEP_OK)
         return refuse(c, reason);
-    store_result result = chain_keys_taken(x->s, &taken, st, head, true);
-    if (result != STORE_OK)
+    store_result result = by == PEP_SIGNED_BY_DEVICE ? limit_rotations(x, c, head) : STORE_OK;
+    if (result == STORE_OK && c->reason == PEP_OK)
+        result = chain_keys_taken(x->s, &taken, st, head, true);
+    if (result != STORE_OK || c->reason != PEP_OK)
         return result;
     if (taken)
         return refuse(c, PEP_KID_TAKEN);

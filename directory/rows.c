@@ -104,7 +104,13 @@ store_result rows_count_keys(store *s, uint64_t *count)
 store_result rows_position_of(store *s, uint64_t *position, const char *id, const uint8_t hash[PEP_SHA256_BYTES])
 {
     const store_value p[] = {text(id), store_blob(hash, PEP_SHA256_BYTES)};
-    return run_number(s, position, "SELECT max(position) FROM statements WHERE id = $1 AND hash = $2", p, COUNT(p));
+    return run_number(s, position, "SELECT position FROM statements WHERE id = $1 AND hash = $2", p, COUNT(p));
+}
+
+store_result rows_stored(store *s, uint64_t *stored_s, const char *id, uint64_t position)
+{
+    const store_value p[] = {text(id), number(position)};
+    return run_number(s, stored_s, "SELECT stored FROM statements WHERE id = $1 AND position = $2", p, COUNT(p));
 }
 
 /* ---- keys ---- */
@@ -307,7 +313,7 @@ store_result rows_history(store *s, const char *id, uint64_t after, uint64_t cou
                      p, COUNT(p), hand_statement, &m);
 }
 
-store_result rows_add_statement(store *s, const statement_row *row, const char *id)
+store_result rows_add_statement(store *s, const statement_row *row, const char *id, uint64_t now_s)
 {
     const store_value p[] = {text(id),
                              number(row->position),
@@ -315,10 +321,11 @@ store_result rows_add_statement(store *s, const statement_row *row, const char *
                              store_blob(row->hash, sizeof row->hash),
                              number(row->kind),
                              store_blob(row->bytes, row->n),
-                             row->certificate_n > 0 ? store_blob(row->certificate, row->certificate_n) : store_null()};
+                             row->certificate_n > 0 ? store_blob(row->certificate, row->certificate_n) : store_null(),
+                             number(now_s)};
     return store_run(s,
-                     "INSERT INTO statements (id, position, version, hash, kind, bytes, certificate)"
-                     " VALUES ($1, $2, $3, $4, $5, $6, $7)",
+                     "INSERT INTO statements (id, position, version, hash, kind, bytes, certificate, stored)"
+                     " VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
                      p, COUNT(p), NULL, NULL);
 }
 

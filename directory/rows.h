@@ -59,11 +59,14 @@ store_result rows_token(store *s, token_row *out, bool *found, const uint8_t kid
 /* The position of the statement with this hash; 0: the id has none. */
 store_result rows_position_of(store *s, uint64_t *position, const char *id, const uint8_t hash[PEP_SHA256_BYTES]);
 
+/* When it was stored; 0: there is none, or nobody knows. */
+store_result rows_stored(store *s, uint64_t *stored_s, const char *id, uint64_t position);
+
 /* Whether one of the record's agreement keys is, or was, another id's. */
 store_result rows_agree_taken(store *s, bool *taken, const pep_record *record);
 store_result rows_add_agree_keys(store *s, const pep_record *record);
 
-store_result rows_add_statement(store *s, const statement_row *row, const char *id);
+store_result rows_add_statement(store *s, const statement_row *row, const char *id, uint64_t now_s);
 store_result rows_set_certificate(store *s, const char *id, uint64_t position, const uint8_t *p, size_t n);
 
 /* Adds the key, or writes all of it anew. The former head must be written first: an id has one. */

@@ -3,7 +3,8 @@
 /*
  * meta        numbers: 'change' counts changes, and whoever raises it holds it until his transaction ends, so that
  *             brokers change one behind the other; 'ids' is how many ids were ever taken
- * statements  every statement of every id, in order; `position` counts on where the operator replaced keys
+ * statements  every statement of every id, in order; `position` counts on where the operator replaced keys; `stored`:
+ *             when, by the gate's clock, or 0 where a backup brought it: what limits how often a device rotates
  * keys        every signing key ever; `head`: the last one of its id; `position` is that of the statement about it;
  *             `member_of`: the groups of its certificate, names each ending with NUL and one more NUL, or NULL;
  *             `change`: when the row changed last, by which whoever has it in memory finds out
@@ -19,7 +20,9 @@
     "INSERT INTO meta (name, number) VALUES ('change', 0);"                                                            \
     "INSERT INTO meta (name, number) VALUES ('ids', 0);"                                                               \
     "CREATE TABLE statements (id " ID " NOT NULL, position BIGINT NOT NULL, version BIGINT NOT NULL, hash " BLOB       \
-    " NOT NULL, kind BIGINT NOT NULL, bytes " BLOB " NOT NULL, certificate " BLOB ", PRIMARY KEY (id, position));"     \
+    " NOT NULL, kind BIGINT NOT NULL, bytes " BLOB " NOT NULL, certificate " BLOB                                      \
+    ", stored BIGINT NOT NULL DEFAULT 0, PRIMARY KEY (id, position));"                                                 \
+    "CREATE INDEX statements_by_hash ON statements (id, hash);"                                                        \
     "CREATE TABLE keys (kid " BLOB " PRIMARY KEY, id " ID " NOT NULL, sign_public " BLOB                               \
     ", position BIGINT NOT NULL, state BIGINT NOT NULL, not_after BIGINT NOT NULL, ended BIGINT NOT NULL,"             \
     " cutoff BIGINT NOT NULL, member_of " BLOB ", head BIGINT NOT NULL, provisioned BIGINT NOT NULL,"                  \

@@ -496,6 +496,27 @@ static const char *hex_of(const uint8_t kid[PEP_KID_BYTES])
     return sodium_bin2hex(hex, sizeof hex, kid, PEP_KID_BYTES);
 }
 
+/* Does to the store what no directory does. */
+static void damage(const char *sql)
+{
+    store_result result;
+    store_error why;
+    char path[512];
+    snprintf(path, sizeof path, "sqlite:%s", scratch_path("one/directory.db"));
+    store *s = store_open(&result, &why, on_postgres ? url : path, directory_migrations, DIRECTORY_MIGRATIONS);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(s);
+    CU_ASSERT_EQUAL(store_begin(s), STORE_OK);
+    CU_ASSERT_EQUAL(store_run(s, sql, NULL, 0, NULL, NULL), STORE_OK);
+    CU_ASSERT_EQUAL(store_commit(s), STORE_OK);
+    store_close(s);
+}
+
+/* As if all that was stored had been stored long ago. */
+static void pass_an_hour(void)
+{
+    damage("UPDATE statements SET stored = stored - 3601");
+}
+
 /* ---- messages that are none ---- */
 
 static bool whole_is_refused(pep_reason reason)
@@ -1266,6 +1287,106 @@ static void test_recovery_by_an_authority(void)
     finish();
 }
 
+static void answer_rotation(const party *by, const party *p, pep_reason reason)
+{
+    tell(&one, &by->device, rotate_json(p, none));
+    CHECK_ANSWER(&one, reason);
+}
+
+/* By itself, a device changes its keys ten times an hour, renewals among them. An authority always can. */
+static void test_rotations_within_an_hour(void)
+{
+    pep_device next;
+    start_authority(DIRECTORY_OPEN);
+    party helper = enrolled(&one, "helper");
+    party p = enrolled(&one, "a");
+    for (unsigned i = 0; i < 10; i++) {
+        CU_ASSERT_EQUAL(pep_device_renew(&next, &p.device, i % 2 == 0, now_s(), now_s() + 3600), PEP_OK);
+        rotate_with(&p, &next, p.device.sign_secret, i % 2 == 0 ? 0 : pep_now_us());
+        answer_rotation(&helper, &p, PEP_OK);
+    }
+    answer_rotation(&helper, &p, PEP_OK); /* the same again */
+    party eleventh = p;
+    rotate(&eleventh);
+    answer_rotation(&helper, &eleventh, PEP_TOO_MANY);
+    CU_ASSERT_FALSE(knows(&one, &eleventh));
+    CU_ASSERT_TRUE(serves(&one, "a", &p, none));
+    party saved = p;
+    CU_ASSERT_EQUAL(pep_device_new(&next, "a"), PEP_OK);
+    rotate_with(&saved, &next, authority.sign_secret, pep_now_us());
+    answer_rotation(&helper, &saved, PEP_OK);
+    party gone = saved;
+    rotate(&saved);
+    answer_rotation(&helper, &saved, PEP_TOO_MANY);
+    saved = gone;
+    pass_an_hour();
+    rotate(&saved);
+    answer_rotation(&helper, &saved, PEP_OK);
+    damage("UPDATE statements SET stored = stored + 86400"); /* a clock that was wrong locks nobody out */
+    rotate(&saved);
+    answer_rotation(&helper, &saved, PEP_OK);
+    gone = saved;
+    revoke_with(&gone, saved.device.sign_secret);
+    tell(&one, &saved.device, revoke_json(&gone)); /* and revoking is no rotation */
+    CHECK_ANSWER(&one, PEP_OK);
+    finish();
+}
+
+/* A history ends somewhere, too; who has one that long can be helped by an authority, and revoke itself. */
+static void test_a_long_history(void)
+{
+    pep_device next;
+    start_authority(DIRECTORY_OPEN);
+    party helper = enrolled(&one, "helper");
+    party p = enrolled(&one, "a");
+    damage("UPDATE statements SET position = 999 WHERE id = 'a'");
+    damage("UPDATE keys SET position = 999 WHERE id = 'a'");
+    rotate(&p);
+    answer_rotation(&helper, &p, PEP_OK);
+    party over = p;
+    rotate(&over);
+    answer_rotation(&helper, &over, PEP_TOO_MANY);
+    CU_ASSERT_TRUE(serves(&one, "a", &p, none));
+    CU_ASSERT_EQUAL(pep_device_new(&next, "a"), PEP_OK);
+    rotate_with(&p, &next, authority.sign_secret, pep_now_us());
+    answer_rotation(&helper, &p, PEP_OK);
+    party gone = p;
+    revoke_with(&gone, p.device.sign_secret);
+    tell(&one, &p.device, revoke_json(&gone));
+    CHECK_ANSWER(&one, PEP_OK);
+    finish();
+}
+
+static bool take_plan(void *ctx, const store_value *columns, size_t n)
+{
+    char line[256] = "";
+    const store_value *v = &columns[n - 1];
+    CU_ASSERT_EQUAL(v->type, STORE_TEXT);
+    memcpy(line, v->p, v->n < sizeof line ? v->n : 0);
+    *(bool *)ctx = strstr(line, "statements_by_hash") != NULL;
+    return true;
+}
+
+/* Each change looks for its statement by the hash, which takes as long in a long history as in a short one. */
+static void test_statements_are_found_by_hash(void)
+{
+    store_result result;
+    store_error why;
+    char path[512];
+    bool indexed = on_postgres; /* which plans by what it finds in the tables */
+    start(DIRECTORY_OPEN);
+    snprintf(path, sizeof path, "sqlite:%s", scratch_path("one/directory.db"));
+    store *s = on_postgres ? NULL : store_open(&result, &why, path, directory_migrations, DIRECTORY_MIGRATIONS);
+    const store_value p[] = {store_text("a", 1), store_blob("h", 1)};
+    if (s != NULL)
+        CU_ASSERT_EQUAL(store_run(s, "EXPLAIN QUERY PLAN SELECT position FROM statements WHERE id = $1 AND hash = $2",
+                                  p, 2, take_plan, &indexed),
+                        STORE_OK);
+    CU_ASSERT_TRUE(indexed);
+    store_close(s);
+    finish();
+}
+
 /* ---- revocation ---- */
 
 static void test_revoked_by_itself(void)
@@ -1427,6 +1548,8 @@ static void test_history_in_pages(void)
     start(DIRECTORY_OPEN);
     party p = enrolled(&one, "a");
     for (unsigned i = 0; i < 33; i++) {
+        if (i % 10 == 0)
+            pass_an_hour();
         rotate(&p);
         tell(&one, &p.device, rotate_json(&p, none));
         CHECK_ANSWER(&one, PEP_OK);
@@ -1884,20 +2007,6 @@ static void test_store_full(void)
 
 /* ---- first use ---- */
 
-static void damage(const char *sql)
-{
-    store_result result;
-    store_error why;
-    char path[512];
-    snprintf(path, sizeof path, "sqlite:%s", scratch_path("one/directory.db"));
-    store *s = store_open(&result, &why, on_postgres ? url : path, directory_migrations, DIRECTORY_MIGRATIONS);
-    CU_ASSERT_PTR_NOT_NULL_FATAL(s);
-    CU_ASSERT_EQUAL(store_begin(s), STORE_OK);
-    CU_ASSERT_EQUAL(store_run(s, sql, NULL, 0, NULL, NULL), STORE_OK);
-    CU_ASSERT_EQUAL(store_commit(s), STORE_OK);
-    store_close(s);
-}
-
 /* What others did while this one was away is read piece by piece, and all of it. */
 static void test_far_behind(void)
 {
@@ -2002,6 +2111,9 @@ static const unit_test tests[] = {
     {"an expired device renews itself", test_an_expired_device_renews_itself},
     {"rotation with certificates", test_rotation_with_certificates},
     {"recovery by an authority", test_recovery_by_an_authority},
+    {"rotations within an hour", test_rotations_within_an_hour},
+    {"a long history", test_a_long_history},
+    {"statements are found by hash", test_statements_are_found_by_hash},
     {"revoked by itself", test_revoked_by_itself},
     {"revoked by an admin", test_revoked_by_an_admin},
     {"lookup", test_lookup},
