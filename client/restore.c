@@ -21,6 +21,7 @@
 #define CONTENT_MAX  ((size_t)64 * 1024)
 #define WARNINGS_MAX 10
 #define CHANGES      4
+#define DAMAGED      "not a backup of pep's, or damaged"
 
 static struct {
     const char *state, *store, *file;
@@ -62,14 +63,16 @@ static int fail_file(const char *what)
 
 static int fail_to(const restore *r)
 {
-    return fail(OUT_OF_REACH, "cannot restore into the store: %s", store_why(r->to));
+    const char *why = store_why(r->to);
+    return fail(OUT_OF_REACH, "cannot restore into the store: %s",
+                why[0] != '\0' ? why : "a row in it is none of pep's");
 }
 
 /* ---- files, by their names in the state folder ---- */
 
 static const char *path_of(const restore *r, const char *name, const char *ending)
 {
-    static char paths[2][PATH_MAX + 16];
+    static char paths[2][PATH_MAX + 64];
     static unsigned next;
     char *path = paths[next++ % 2];
     (void)snprintf(path, sizeof(paths[0]), "%s/%s%s", r->folder.path, name, ending);
@@ -216,14 +219,27 @@ static bool find_file(stored_file *out, const restore *r, const char *name)
            out->found;
 }
 
+static bool take_ok(void *ctx, const store_value *columns, size_t n)
+{
+    *(bool *)ctx = n == 1 && columns[0].type == STORE_TEXT && columns[0].n == 2 && memcmp(columns[0].p, "ok", 2) == 0;
+    return false;
+}
+
+/* The sum is over what the tables have. That their indexes, by which devices are found, have the same is not in it. */
+static bool is_consistent(const restore *r)
+{
+    bool ok = false;
+    return store_run(r->from, "PRAGMA integrity_check(1)", NULL, 0, take_ok, &ok) == STORE_OK && ok;
+}
+
 static int check_sum(const restore *r)
 {
     uint8_t sum[SUM_BYTES];
     stored_file stated;
-    bool right = find_file(&stated, r, "sum") && stated.content.n == sizeof(sum) &&
+    bool right = find_file(&stated, r, "sum") && stated.content.n == sizeof(sum) && is_consistent(r) &&
                  archive_sum(sum, r->from) == STORE_OK && memcmp(sum, stated.content.p, sizeof(sum)) == 0;
     buffer_free(&stated.content);
-    return right ? DONE : fail_file("not a backup of pep's, or damaged");
+    return right ? DONE : fail_file(DAMAGED);
 }
 
 /* The copy of a large one is asked for each device's. */
@@ -249,8 +265,7 @@ static int open_backup(restore *r, int backup)
     }
     if (result == STORE_NEWER)
         return fail_file("made by a later version of pep");
-    return result == STORE_FULL || result == STORE_AWAY ? fail(OUT_OF_REACH, "%s", error.text)
-                                                        : fail_file("not a backup of pep's, or damaged");
+    return result == STORE_FULL || result == STORE_AWAY ? fail(OUT_OF_REACH, "%s", error.text) : fail_file(DAMAGED);
 }
 
 /* ---- the gate's key ---- */
@@ -412,6 +427,7 @@ static int plan_replay(restore *r)
 /* The end of a device's history. */
 typedef struct {
     bool found;
+    bool wrong; /* there is a row, and it is none that pep writes */
     char id[PEP_ID_MAX + 1];
     int64_t position;
     uint8_t hash[PEP_SHA256_BYTES];
@@ -420,8 +436,9 @@ typedef struct {
 static bool take_end(void *ctx, const store_value *columns, size_t n)
 {
     history_end *end = ctx;
-    if (n != 3 || columns[0].type != STORE_TEXT || columns[0].n > PEP_ID_MAX || columns[1].type != STORE_INT ||
-        columns[2].type != STORE_BLOB || columns[2].n != PEP_SHA256_BYTES)
+    end->wrong = n != 3 || columns[0].type != STORE_TEXT || !pep_id_valid(columns[0].p, columns[0].n) ||
+                 columns[1].type != STORE_INT || columns[2].type != STORE_BLOB || columns[2].n != PEP_SHA256_BYTES;
+    if (end->wrong)
         return false;
     memcpy(end->id, columns[0].p, columns[0].n);
     end->id[columns[0].n] = '\0';
@@ -431,31 +448,34 @@ static bool take_end(void *ctx, const store_value *columns, size_t n)
     return false;
 }
 
+static store_result read_end(history_end *out, store *s, const char *sql, const store_value *parameters, size_t count)
+{
+    *out = (history_end){.found = false};
+    store_result result = store_run(s, sql, parameters, count, take_end, out);
+    return result == STORE_OK && out->wrong ? STORE_DAMAGED : result;
+}
+
 /* The next device behind `id`. */
 static store_result next_end(history_end *out, store *s, const char *id)
 {
     const store_value parameter = store_text(id, strlen(id));
-    *out = (history_end){.found = false};
-    return store_run(s,
-                     "SELECT id, position, hash FROM statements WHERE id = (SELECT min(id) FROM statements WHERE id >"
-                     " $1) ORDER BY position DESC LIMIT 1",
-                     &parameter, 1, take_end, out);
+    return read_end(out, s,
+                    "SELECT id, position, hash FROM statements WHERE id = (SELECT min(id) FROM statements WHERE id >"
+                    " $1) ORDER BY position DESC LIMIT 1",
+                    &parameter, 1);
 }
 
 static store_result find_end(history_end *out, store *s, const char *id)
 {
     const store_value parameter = store_text(id, strlen(id));
-    *out = (history_end){.found = false};
-    return store_run(s, "SELECT id, position, hash FROM statements WHERE id = $1 ORDER BY position DESC LIMIT 1",
-                     &parameter, 1, take_end, out);
+    return read_end(out, s, "SELECT id, position, hash FROM statements WHERE id = $1 ORDER BY position DESC LIMIT 1",
+                    &parameter, 1);
 }
 
 static store_result find_at(history_end *out, store *s, const char *id, int64_t position)
 {
     const store_value parameters[] = {store_text(id, strlen(id)), store_int(position)};
-    *out = (history_end){.found = false};
-    return store_run(s, "SELECT id, position, hash FROM statements WHERE id = $1 AND position = $2", parameters, 2,
-                     take_end, out);
+    return read_end(out, s, "SELECT id, position, hash FROM statements WHERE id = $1 AND position = $2", parameters, 2);
 }
 
 /* Rows of the backup go in as they are, a key's with the number of this change. */
@@ -572,8 +592,10 @@ static store_result merge_device(restore *r, const history_end *end)
     if (result != STORE_OK || !there.found)
         return result != STORE_OK ? result : try_device(r, end, &there);
     bool longer = end->position > there.position;
-    result =
-        longer ? find_at(&common, r->from, end->id, there.position) : find_at(&common, r->to, end->id, end->position);
+    if (longer)
+        result = r->from_result = find_at(&common, r->from, end->id, there.position);
+    else
+        result = find_at(&common, r->to, end->id, end->position);
     if (result != STORE_OK)
         return result;
     if (!same_hash(&common, longer ? &there : end))
@@ -724,7 +746,9 @@ static int merge(restore *r)
     if (code != DONE)
         return code;
     if (merge_tables(r) != STORE_OK)
-        code = r->from_result != STORE_OK ? fail_file(store_why(r->from)) : fail_to(r);
+        code = r->from_result == STORE_DAMAGED ? fail_file(DAMAGED)
+               : r->from_result != STORE_OK    ? fail_file(store_why(r->from))
+                                               : fail_to(r);
     if (code == DONE)
         code = commit(r);
     store_close(r->to);
@@ -789,6 +813,20 @@ static int restore_from(restore *r, int backup)
     return code == DONE ? report(r) : code;
 }
 
+/* -1 after a line. O_NONBLOCK: what is no file might not be there for ever. */
+static int open_file(void)
+{
+    struct stat st;
+    int fd = open(args.file, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    bool ordinary = fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode);
+    if (ordinary)
+        return fd;
+    (void)fail(OUT_OF_REACH, "cannot read %s: %s", args.file, fd >= 0 ? "it is no ordinary file" : strerror(errno));
+    if (fd >= 0)
+        close(fd);
+    return -1;
+}
+
 /* Only root may read the backup, perhaps; and only as its owner is the folder worked in. */
 static int run(void)
 {
@@ -798,9 +836,9 @@ static int run(void)
         code = choose_store(r.url, args.store, &r.folder);
     if (code != DONE)
         return code;
-    int backup = open(args.file, O_RDONLY | O_CLOEXEC);
+    int backup = open_file();
     if (backup < 0)
-        return fail(OUT_OF_REACH, "cannot read %s: %s", args.file, strerror(errno));
+        return OUT_OF_REACH;
     code = state_folder_become_owner(&r.folder);
     if (code == DONE)
         code = restore_from(&r, backup);

@@ -637,37 +637,101 @@ static void foreign_files(void)
     scratch_end();
 }
 
-/* Each byte of what counts: a flipped one is found, or was of no importance and everything comes back. */
-static void damaged(void)
+typedef struct {
+    uint8_t bytes[1 << 20];
+    size_t n;
+    unsigned tries, refused;
+    bool sound; /* until now */
+} saved_file;
+
+/* With this byte flipped: it is found, or was of no importance and everything comes back. */
+static void try_flipped(saved_file *f, size_t at)
 {
-    static uint8_t bytes[1 << 20];
+    f->bytes[at] ^= 0x10;
+    write_file(scratch_path("bad"), f->bytes, f->n, 0600);
+    f->bytes[at] ^= 0x10;
+    make_folder("b");
+    int code = pep("restore --state b bad");
+    bool sound = code == 0 ? same_tables("a", "b") : count_entries("b") == 0 && strchr(err, '\n')[1] == '\0';
+    if (!sound)
+        printf("\n    byte %zu: %d, %s", at, code, err);
+    CU_ASSERT_EQUAL(nftw(scratch_path("b"), scratch_remove_one, 8, FTW_DEPTH | FTW_PHYS), 0);
+    f->tries++;
+    f->refused += code != 0;
+    f->sound = f->sound && sound;
+}
+
+static void save_a(saved_file *f)
+{
+    *f = (saved_file){.sound = true};
+    CU_ASSERT_EQUAL(pep("backup --state a saved"), 0);
+    f->n = read_file(f->bytes, sizeof(f->bytes), scratch_path("saved"));
+}
+
+/* Wherever an id stands: also in the indexes, by which a device's rows are found. */
+static void damaged_indexes(void)
+{
+    static saved_file f;
     begin();
     fill("a");
-    CU_ASSERT_EQUAL(pep("backup --state a saved"), 0);
-    size_t n = read_file(bytes, sizeof(bytes), scratch_path("saved"));
-    unsigned refused = 0;
-    unsigned tries = 0;
-    bool sound = true;
-    for (size_t i = 0; i < n && sound; i += 397, tries++) {
-        bytes[i] ^= 0x10;
-        write_file(scratch_path("bad"), bytes, n, 0600);
-        bytes[i] ^= 0x10;
-        make_folder("b");
-        int code = pep("restore --state b bad");
-        refused += code != 0;
-        sound = code == 0 ? same_tables("a", "b") : count_entries("b") == 0 && strchr(err, '\n')[1] == '\0';
-        if (!sound)
-            printf("\n    byte %zu: %d, %s", i, code, err);
-        CU_ASSERT_EQUAL(nftw(scratch_path("b"), scratch_remove_one, 8, FTW_DEPTH | FTW_PHYS), 0);
-    }
-    CU_ASSERT_TRUE(sound);
-    CU_ASSERT_TRUE(refused > 10 && refused <= tries);
+    save_a(&f);
+    for (size_t i = 0; i + 5 < f.n && f.sound; i++)
+        if (memcmp(f.bytes + i, "alice", 5) == 0 || memcmp(f.bytes + i, "carol", 5) == 0)
+            try_flipped(&f, i);
+    CU_ASSERT_TRUE(f.sound);
+    CU_ASSERT_TRUE(f.tries > 10 && f.refused > 10);
+    scratch_end();
+}
+
+static void damaged(void)
+{
+    static saved_file f;
+    begin();
+    fill("a");
+    save_a(&f);
+    const uint8_t *bytes = f.bytes;
+    size_t n = f.n;
+    for (size_t i = 0; i < n && f.sound; i += 397)
+        try_flipped(&f, i);
+    CU_ASSERT_TRUE(f.sound);
+    CU_ASSERT_TRUE(f.refused > 10 && f.refused <= f.tries);
     make_folder("b");
     for (size_t cut = 0; cut < n; cut += n / 16) {
         write_file(scratch_path("bad"), bytes, cut, 0600);
         CU_ASSERT_TRUE(fails(pep("restore --state b bad"), 1, "not a backup of pep's, or damaged"));
         CU_ASSERT_EQUAL(count_entries("b"), 0);
     }
+    scratch_end();
+}
+
+/* Rows that pep never writes, with the right sum: what follows them is not left out. */
+static void foreign_rows(void)
+{
+    char id[PEP_ID_MAX + 2];
+    begin();
+    memset(id, 'b', sizeof(id) - 1);
+    id[sizeof(id) - 1] = '\0';
+    enroll("a", "alice");
+    enroll("a", id);
+    enroll("a", "carol");
+    CU_ASSERT_EQUAL(pep("backup --state a saved"), 0);
+    make_broker("b");
+    char *before = dump("b");
+    CU_ASSERT_TRUE(fails(pep("restore --replace-gate-key --state b saved"), 1, "not a backup of pep's, or damaged"));
+    char *after = dump("b");
+    CU_ASSERT_STRING_EQUAL(before, after);
+    free(before);
+    free(after);
+    scratch_end();
+}
+
+/* A FIFO into which nobody writes would be waited for, without end. */
+static void no_ordinary_file(void)
+{
+    begin();
+    CU_ASSERT_EQUAL(mkfifo(scratch_path("fifo"), 0600), 0);
+    CU_ASSERT_TRUE(fails(pep("restore --state a fifo"), 3, "cannot read fifo: it is no ordinary file"));
+    CU_ASSERT_TRUE(fails(pep("restore --state a a"), 3, "cannot read a: it is no ordinary file"));
     scratch_end();
 }
 
@@ -903,6 +967,9 @@ static const unit_test TESTS[] = {
     {"a full disk", a_full_disk},
     {"foreign files", foreign_files},
     {"damaged", damaged},
+    {"damaged indexes", damaged_indexes},
+    {"foreign rows", foreign_rows},
+    {"no ordinary file", no_ordinary_file},
     {"one moment", one_moment},
     {"PostgreSQL", postgresql},
     {"a commit that fails", commit_fails},
