@@ -277,23 +277,35 @@ static pep_reason advance(session *x, pep_signed_by *by, const key_row *head, co
     return reason;
 }
 
+/* The certificate of the record before, where it is one for this key still. */
+static bool certified_before(session *x, certificate *out, const statement_row *last, const pep_statement *st)
+{
+    out->n = last->certificate_n;
+    memcpy(out->bytes, last->certificate, last->certificate_n);
+    return out->n > 0 && parse_certificate(x, out) == PEP_OK &&
+           pep_certificate_covers(&out->parsed, st->id, st->record.sign_kid, false, now_s(x)) == PEP_OK;
+}
+
 /*
  * The certificate of the new record: that which came along; or, where the signing key stays, that of the record before.
- * A new key that an authority itself put there by signing the rotation needs none.
+ * An older one for the same key would give back what an authority took from it since. A new key that an authority
+ * itself put there by signing the rotation needs none.
  */
 static bool settle_certificate(session *x, command *c, certificate *cert, const key_row *head,
                                const statement_row *last, const pep_statement *st, pep_signed_by by)
 {
+    certificate before;
     bool same_key = memcmp(head->kid, st->record.sign_kid, PEP_KID_BYTES) == 0;
+    bool still_good = same_key && certified_before(x, &before, last, st);
+    if (cert->n > 0 && still_good && cert->parsed.issued_s < before.parsed.issued_s) {
+        refuse_with(c, PEP_NOT_CERTIFIED, "a certificate that was issued later is there already");
+        return false;
+    }
     if (cert->n > 0)
         return true;
-    if (same_key && last->certificate_n > 0) {
-        memcpy(cert->bytes, last->certificate, last->certificate_n);
-        cert->n = last->certificate_n;
-        if (parse_certificate(x, cert) == PEP_OK &&
-            pep_certificate_covers(&cert->parsed, st->id, st->record.sign_kid, false, now_s(x)) == PEP_OK)
-            return true;
-        cert->n = 0;
+    if (still_good) {
+        *cert = before;
+        return true;
     }
     if (registrar_settings(x->r)->rules.enroll != DIRECTORY_AUTHORITY || by == PEP_SIGNED_BY_AUTHORITY)
         return true;

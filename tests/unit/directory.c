@@ -1252,6 +1252,39 @@ static void test_rotation_with_certificates(void)
     finish();
 }
 
+/* A device renews itself under its newest certificate: an older one may have had a group that was taken away since. */
+static void test_an_older_certificate(void)
+{
+    pep_device next;
+    start_authority(DIRECTORY_OPEN);
+    party p = party_of("a");
+    cert old = certify(&authority, &p, "ops", now_s() - 100, false);
+    cert newer = certify(&authority, &p, "pumps", now_s() - 50, false);
+    tell(&one, &p.device, enroll_json(&p, cert_view(&newer), none));
+    CHECK_ANSWER(&one, PEP_OK);
+    party before = p;
+    CU_ASSERT_EQUAL(pep_device_renew(&next, &p.device, true, now_s(), now_s() + 3600), PEP_OK);
+    rotate_with(&p, &next, p.device.sign_secret, 0);
+    tell(&one, &before.device, rotate_json(&p, cert_view(&old)));
+    CHECK_ANSWER(&one, PEP_NOT_CERTIFIED);
+    CU_ASSERT_TRUE(serves(&one, "a", &before, cert_view(&newer)));
+    tell(&one, &before.device, rotate_json(&p, none)); /* the one it has comes along */
+    CHECK_ANSWER(&one, PEP_OK);
+    CU_ASSERT_TRUE(serves(&one, "a", &p, cert_view(&newer)));
+    tell(&one, &before.device, rotate_json(&p, cert_view(&old))); /* the same again, with the old one */
+    CHECK_ANSWER(&one, PEP_OK);
+    CU_ASSERT_TRUE(serves(&one, "a", &p, cert_view(&newer)));
+    rotate_with(&p, &next, p.device.sign_secret, 0);
+    tell(&one, &p.device, rotate_json(&p, cert_view(&newer)));
+    CHECK_ANSWER(&one, PEP_OK);
+    cert newest = certify(&authority, &p, NULL, now_s(), false);
+    rotate_with(&p, &next, p.device.sign_secret, 0);
+    tell(&one, &p.device, rotate_json(&p, cert_view(&newest)));
+    CHECK_ANSWER(&one, PEP_OK);
+    CU_ASSERT_TRUE(serves(&one, "a", &p, cert_view(&newest)));
+    finish();
+}
+
 static void test_recovery_by_an_authority(void)
 {
     start_authority(DIRECTORY_AUTHORITY);
@@ -2110,6 +2143,7 @@ static const unit_test tests[] = {
     {"rotations that are wrong", test_rotations_that_are_wrong},
     {"an expired device renews itself", test_an_expired_device_renews_itself},
     {"rotation with certificates", test_rotation_with_certificates},
+    {"an older certificate", test_an_older_certificate},
     {"recovery by an authority", test_recovery_by_an_authority},
     {"rotations within an hour", test_rotations_within_an_hour},
     {"a long history", test_a_long_history},
