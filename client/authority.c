@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "client/commands.h"
+#include "client/io.h"
 #include "client/print.h"
 
 #define CERTIFICATE_DAYS 365
@@ -19,12 +20,13 @@ static struct {
 /* ---- init ---- */
 
 static const option init_options[] = {
-    {OPTION_TEXT, 0, false, "out", &args.dir, "DIR", "folder for authority.key and authority.pub (default: this one)",
-     0, 0},
+    {OPTION_TEXT, 0, false, "out", &args.dir, "DIR",
+     "folder for authority.key and authority.public (default: this one)", 0, 0},
     {OPTION_FLAG, 0, false, "json", &args.json, NULL, "print JSON", 0, 0},
     {0},
 };
 
+/* Not authority.pub: a folder's .pub files are records. */
 static char *path_in(const char *name)
 {
     char *path = NULL;
@@ -85,8 +87,10 @@ static int make_authority(const char *key, const char *pub)
 static int run_init(void)
 {
     char *key = path_in("authority.key");
-    char *pub = path_in("authority.pub");
-    int code = key != NULL && pub != NULL ? make_authority(key, pub) : fail(OUT_OF_REACH, "out of memory");
+    char *pub = path_in("authority.public");
+    int code = key != NULL && pub != NULL ? make_folder(args.dir) : fail(OUT_OF_REACH, "out of memory");
+    if (code == DONE)
+        code = make_authority(key, pub);
     free(key);
     free(pub);
     return code;

@@ -56,6 +56,8 @@ static int make_device(const device_files *files)
     pep_device device;
     uint64_t now_s = pep_now_us() / 1000000;
     int code = check_new_id(args.id);
+    if (code == DONE)
+        code = make_folder(args.dir);
     if (code != DONE)
         return code;
     if (pep_device_new(&device, args.id) != PEP_OK)

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "client/options.h"
@@ -83,6 +84,13 @@ int write_stdout(const uint8_t *p, size_t n)
     if (n > 0)
         (void)fwrite(p, 1, n, stdout);
     return finish_output();
+}
+
+int make_folder(const char *path)
+{
+    if (path == NULL || mkdir(path, 0700) == 0 || errno == EEXIST)
+        return DONE;
+    return fail(OUT_OF_REACH, "cannot make the folder %s: %s", path, strerror(errno));
 }
 
 char *beside_key(const char *path, const char *ending)

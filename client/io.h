@@ -31,6 +31,9 @@ int read_file(buffer *out, const char *path, size_t limit);
 /* Writes to stdout and flushes it. Returns 0, or 3 after a line on stderr. */
 int write_stdout(const uint8_t *p, size_t n);
 
+/* Makes the folder, for its owner alone, where it is not there yet; NULL: this one. 0, or 3 after a line on stderr. */
+int make_folder(const char *path);
+
 /* A new string: `path` with its ending `.key` replaced. NULL after a line on stderr where it has no such ending. */
 char *beside_key(const char *path, const char *ending);
 

@@ -4,6 +4,7 @@
 
 #include "client/commands.h"
 #include "client/identity.h"
+#include "client/io.h"
 #include "client/print.h"
 
 static struct {
@@ -74,6 +75,8 @@ static int make_files(void)
 static int make_device(void)
 {
     int code = check_new_id(args.id);
+    if (code == DONE)
+        code = make_folder(args.dir);
     return code == DONE ? make_files() : code;
 }
 

@@ -509,7 +509,7 @@ static void test_keygen_overwrites_nothing(void)
 static void test_keygen_whole_or_not_at_all(void)
 {
     enter_folder();
-    PEP("keygen", "--id", "alice", "--out", "nowhere");
+    PEP("keygen", "--id", "alice", "--out", "nowhere/at-all");
     expect(3, "nowhere");
     PEP_UNDER(.disk_full = true, "keygen", "--id", "alice");
     expect(3, "alice");

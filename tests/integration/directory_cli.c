@@ -208,6 +208,35 @@ static void test_open(void)
     leave();
 }
 
+/* Folders that are not there yet, one deep, and for their owner alone. */
+static void test_new_folders(void)
+{
+    struct stat st;
+    enter(POLICY("open"));
+    expect(0, "keygen --id alice --out new", NULL);
+    expect(0, "keygen --id bob --out new", NULL); /* there is one now */
+    expect(0, "authority init --out ca", NULL);
+    expect(0, "enroll --id carol --out elsewhere %", "enrolled carol");
+    CU_ASSERT_TRUE(exists("new/alice.key") && exists("new/bob.key") && exists("ca/authority.public"));
+    CU_ASSERT_TRUE(stat("elsewhere", &st) == 0 && (st.st_mode & 0777) == 0700);
+    expect(3, "keygen --id alice --out far/away", "cannot make the folder far/away");
+    expect(2, "keygen --id .alice --out none", "--id");
+    CU_ASSERT_FALSE(exists("none"));
+    leave();
+}
+
+/* What an authority leaves in a folder is no record there. */
+static void test_beside_an_authority(void)
+{
+    enter(NULL);
+    expect(0, "authority init", NULL);
+    expect(0, "keygen --id alice", NULL);
+    expect(0, "seal --key alice.key --topic t/1 --signed-only < authority.public > sealed", NULL);
+    expect(0, "open --key alice.key --signed-only < sealed", NULL);
+    expect(0, "verify --from . < sealed", "ok");
+    leave();
+}
+
 static void test_closed(void)
 {
     enter(NULL);
@@ -263,7 +292,7 @@ static void open_with_authority(void)
     char key[64];
     enter(NULL);
     expect(0, "authority init", "authority = [ \"");
-    read_all("authority.pub", key, sizeof(key));
+    read_all("authority.public", key, sizeof(key));
     key[strcspn(key, "\n")] = '\0';
     (void)snprintf(policy, sizeof(policy), "authority = [ \"%s\" ];\n%s", key, POLICY("authority"));
     open_broker(policy);
@@ -281,13 +310,13 @@ static void certify(const char *dir, const char *id)
 static void test_authority(void)
 {
     open_with_authority();
-    expect(1, "authority init", "authority.pub");
+    expect(1, "authority init", "authority.public");
     expect(0, "keygen --id alice --out a", NULL);
     expect(1, "enroll --key a/alice.key %", "alice: not-certified");
     certify("a", "alice");
     expect(0, "enroll --key a/alice.key --certificate a/alice.cert %", "enrolled alice");
-    expect(1, "enroll --key a/alice.key --certificate a/alice.cert --authority authority.pub %", "the gate of");
-    expect(0, "lookup alice --authority authority.pub %", " current");
+    expect(1, "enroll --key a/alice.key --certificate a/alice.cert --authority authority.public %", "the gate of");
+    expect(0, "lookup alice --authority authority.public %", " current");
     expect(2, "authority issue --authority-key authority.key --record a/alice.pub --groups x,x", "twice");
     expect(2, "authority issue --authority-key authority.key --record a/alice.pub --groups ,", "--groups");
     leave();
@@ -303,11 +332,11 @@ static void test_recovery(void)
     expect(0, "revoke alice --key a/alice.key %", "revoked alice, version 2");
     expect(1, "rotate --key a/alice.key %", "only an authority");
     expect(0, "rotate --key a/alice.key --authority-key authority.key %", "rotated alice, version 3");
-    expect(0, "lookup alice --authority authority.pub %", " 3 ");
+    expect(0, "lookup alice --authority authority.public %", " 3 ");
     expect(0, "keygen --id alice --out b", NULL); /* another machine, with the keys lost */
     expect(1, "rotate --key b/alice.key %", "only an authority");
     expect(0, "rotate --key b/alice.key --authority-key authority.key %", "rotated alice, version 4");
-    expect(0, "lookup alice --authority authority.pub %", " current");
+    expect(0, "lookup alice --authority authority.public %", " current");
     leave();
 }
 
@@ -581,6 +610,8 @@ static void test_invented_senders(void)
 
 static const unit_test tests[] = {
     {"enrolling: open", test_open},
+    {"new folders", test_new_folders},
+    {"beside an authority", test_beside_an_authority},
     {"enrolling: closed", test_closed},
     {"enrolling: by token", test_token},
     {"enrolling: by certificate", test_authority},
