@@ -110,9 +110,10 @@ static void take_answer(asker *a, const char *json, size_t n)
     if (n == 0 || n > ANSWER_MAX || too_deep(json, n))
         return;
     cJSON *root = cJSON_ParseWithLength(json, n);
+    const cJSON *responses = cJSON_GetObjectItemCaseSensitive(root, "responses");
     const cJSON *response;
-    a->heard = a->heard || root != NULL;
-    cJSON_ArrayForEach(response, cJSON_GetObjectItemCaseSensitive(root, "responses"))
+    a->heard = a->heard || cJSON_GetArraySize(responses) > 0; /* what else comes there is no gate's */
+    cJSON_ArrayForEach(response, responses)
     {
         take_response(a, response);
     }
