@@ -196,12 +196,25 @@ static store_result judge_free(session *x, command *c, const pep_statement *st)
     return result;
 }
 
+/* Where anybody may come, an admin is whom the operator's folder has by that name, and not who comes first. */
+static bool is_admins_name(const directory_rules *rules, const char *id)
+{
+    for (size_t i = 0; i < rules->admin_count; i++)
+        if (rules->admins[i][0] != '@' && strcmp(rules->admins[i], id) == 0)
+            return true;
+    return false;
+}
+
 static store_result enroll_new(session *x, command *c, const brought *b, const certificate *cert,
                                const uint8_t token_kid[PEP_KID_BYTES])
 {
     chain_link link = link_of(b, cert);
+    const directory_rules *rules = &registrar_settings(x->r)->rules;
+    directory_enroll enroll = rules->enroll;
+    if (enroll == DIRECTORY_OPEN && is_admins_name(rules, b->statement.id))
+        return refuse_with(c, PEP_CLOSED, "that is an admin's id: the operator adds its record by hand");
     store_result result = judge_free(x, c, &b->statement);
-    if (result == STORE_OK && c->reason == PEP_OK && registrar_settings(x->r)->rules.enroll == DIRECTORY_TOKEN)
+    if (result == STORE_OK && c->reason == PEP_OK && enroll == DIRECTORY_TOKEN)
         result = use_token(x, c, token_kid, &b->statement);
     if (result != STORE_OK || c->reason != PEP_OK)
         return result;
@@ -428,8 +441,8 @@ store_result run_revoke(session *x, command *c)
     pep_trust trust = trust_of(&registrar_settings(x->r)->rules);
     trust.admin_public = found ? admin.sign_public : NULL;
     pep_reason reason = advance(x, NULL, &head, &last, st, &trust);
-    if (reason != PEP_OK)
-        return refuse(c, reason);
+    if (reason != PEP_OK) /* there is no new key here that could want a proof */
+        return refuse(c, reason == PEP_UNPROVEN_KEY ? PEP_NOT_AUTHORIZED : reason);
     const chain_link link = link_of(b, NULL);
     c->changed = true;
     result = chain_append(x->s, &head, &link, false, x->now_us);

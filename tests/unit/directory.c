@@ -496,6 +496,14 @@ static const char *hex_of(const uint8_t kid[PEP_KID_BYTES])
     return sodium_bin2hex(hex, sizeof hex, kid, PEP_KID_BYTES);
 }
 
+/* Puts the last statement into the operator's folder. */
+static void save(const char *name, const party *p)
+{
+    char path[64];
+    snprintf(path, sizeof path, "folder/%s", name);
+    CU_ASSERT_EQUAL_FATAL(pep_statement_replace(&error, scratch_path(path), p->bytes, p->n), PEP_OK);
+}
+
 /* Does to the store what no directory does. */
 static void damage(const char *sql)
 {
@@ -815,6 +823,29 @@ static void test_closed(void)
     tell(&one, &p.device, enroll_json(&p, none, none));
     CHECK_ANSWER(&one, PEP_CLOSED);
     CU_ASSERT_FALSE(knows(&one, &p));
+    finish();
+}
+
+/* Who comes first with an admin's name would be admin. */
+static void test_open_to_all_but_admins(void)
+{
+    begin(DIRECTORY_OPEN);
+    one.admins[0] = "console";
+    one.admins[1] = "@ops";
+    one.with_folder = true;
+    open_site(&one);
+    party p = party_of("console");
+    tell(&one, &p.device, enroll_json(&p, none, none));
+    CHECK_ANSWER(&one, PEP_CLOSED);
+    CU_ASSERT_FALSE(knows(&one, &p));
+    enrolled(&one, "console2");
+    enrolled(&one, "@ops"); /* an id, and no group */
+    close_site(&one);
+    save("console.pub", &p);
+    open_site(&one); /* the operator's word */
+    CU_ASSERT_TRUE(knows(&one, &p));
+    tell(&one, &p.device, enroll_json(&p, none, none));
+    CHECK_ANSWER(&one, PEP_OK); /* there already */
     finish();
 }
 
@@ -1471,9 +1502,9 @@ static void test_revoked_by_an_admin(void)
     party gone = p;
     revoke_with(&gone, other.device.sign_secret);
     tell(&one, &other.device, revoke_json(&gone));
-    CHECK_ANSWER(&one, PEP_UNPROVEN_KEY);
+    CHECK_ANSWER(&one, PEP_NOT_AUTHORIZED);
     tell(&one, &admin.device, revoke_json(&gone)); /* an admin's envelope is not an admin's signature */
-    CHECK_ANSWER(&one, PEP_UNPROVEN_KEY);
+    CHECK_ANSWER(&one, PEP_NOT_AUTHORIZED);
     gone = p;
     revoke_with(&gone, admin.device.sign_secret);
     tell(&one, &admin.device, revoke_json(&gone));
@@ -1792,13 +1823,6 @@ static void test_other_rules(void)
 }
 
 /* ---- the operator's folder ---- */
-
-static void save(const char *name, const party *p)
-{
-    char path[64];
-    snprintf(path, sizeof path, "folder/%s", name);
-    CU_ASSERT_EQUAL_FATAL(pep_statement_replace(&error, scratch_path(path), p->bytes, p->n), PEP_OK);
-}
 
 static void test_folder(void)
 {
@@ -2129,6 +2153,7 @@ static const unit_test tests[] = {
     {"strangers", test_strangers},
     {"open", test_open},
     {"closed", test_closed},
+    {"open to all but admins", test_open_to_all_but_admins},
     {"taken", test_taken},
     {"times of records", test_times_of_records},
     {"bad records", test_bad_records},
