@@ -80,7 +80,10 @@ conf=$work/root/etc/mosquitto/conf.d/10-pep.conf
 [ -e "$conf" ] || fail "with --prefix /usr there is no /etc/mosquitto/conf.d/10-pep.conf"
 expected="/usr/$libdir/mosquitto_pep.so
 /etc/mosquitto/pep/policy.conf
-/etc/mosquitto/pep/records
 /var/lib/mosquitto/pep
+/etc/mosquitto/pep/records
 /etc/mosquitto/pep/acl"
 [ "$(paths_in "$conf")" = "$expected" ] || fail "with --prefix /usr, 10-pep.conf names: $(paths_in "$conf")"
+for file in mosquitto_pep.so mosquitto_ctrl_pep.so libpep.so libpep.a; do
+  [ -e "$work/root/usr/$libdir/$file" ] || fail "with --prefix /usr there is no $libdir/$file"
+done
