@@ -60,7 +60,7 @@ find_tests() {
 make_target() { cmake --build "$build" --target "$1" -- -j2 >"$log" 2>&1; }
 
 # Seconds that it may take: many times what it needs.
-limit_of() { [[ $1 = unit_* ]] && echo 20 || echo 60; }
+limit_of() { [[ $1 = unit_* ]] && echo 150 || echo 90; }
 
 # True where it passes; else $verdict says how not. It ends with its first failure.
 passes() {

@@ -17,16 +17,21 @@ my $list = 'tests/mutations.txt';
 
 # Files in which refusals are sought, and the functions there.
 my %sought = (
-    $gate                   => qr/./,
-    'envelope/parse.c'      => qr/./,
-    'envelope/content.c'    => qr/^parse_/,
-    'envelope/facts.c'      => qr/^(parse|read)_/,
-    'envelope/structures.c' => qr/^verify_/,
-    'envelope/cbor.c'       => qr/^(?!write_|pep_write_)/,
-    'envelope/text.c'       => qr/^pep_utf8_valid$/,
-    'envelope/open.c'       => qr/^pep_verify$/,
-    'envelope/replay.c'     => qr/^pep_replay_(check|is_redelivery)$/,
-    'envelope/crypto.c'     => qr/^pep_ed25519_verify$/,
+    $gate                    => qr/./,
+    'envelope/parse.c'       => qr/./,
+    'envelope/content.c'     => qr/^parse_/,
+    'envelope/facts.c'       => qr/^(parse|read)_/,
+    'envelope/structures.c'  => qr/^verify_/,
+    'envelope/signed.c'      => qr/^(parse_|verify_|read_)/,
+    'envelope/statement.c'   => qr/^(parse_|judge_|find_|pep_statement_parse|pep_head_advance)/,
+    'envelope/certificate.c' => qr/^(parse_|read_|pep_certificate_(parse|covers))/,
+    'envelope/token.c'       => qr/^(parse_|pep_token_verify)/,
+    'envelope/entry.c'       => qr/^pep_entry_parse/,
+    'envelope/cbor.c'        => qr/^(?!write_|pep_write_)/,
+    'envelope/text.c'        => qr/^pep_utf8_valid$/,
+    'envelope/open.c'        => qr/^pep_verify$/,
+    'envelope/replay.c'      => qr/^pep_replay_(check|is_redelivery)$/,
+    'envelope/crypto.c'      => qr/^pep_ed25519_verify$/,
 );
 
 my @mutations;    # {name, file, at, old, new}
