@@ -115,12 +115,17 @@ static void close_store(store *base)
 }
 
 /* `message` may end with line feeds. */
-static store_result fail(postgres_store *s, store_result result, const char *message)
+static store_result fail_advising(postgres_store *s, store_result result, const char *message, const char *advice)
 {
     int n = (int)strlen(message);
     while (n > 0 && isspace((unsigned char)message[n - 1]))
         n--;
-    return store_fail(&s->base, result, "%s: %.*s: %s", s->server, n, message, store_advice(result));
+    return store_fail(&s->base, result, "%s: %.*s: %s", s->server, n, message, advice);
+}
+
+static store_result fail(postgres_store *s, store_result result, const char *message)
+{
+    return fail_advising(s, result, message, store_advice(result));
 }
 
 static store_result lose(postgres_store *s, const char *message)
@@ -363,6 +368,17 @@ static store_result set_session(postgres_store *s)
     return execute(&s->base, sql);
 }
 
+/* libpq has no code for it, only words. It stays STORE_AWAY: what is wrong may be put right without a restart. */
+static store_result fail_connecting(postgres_store *s)
+{
+    const char *message = PQerrorMessage(s->c);
+    bool not_let_in = PQconnectionNeedsPassword(s->c) || strstr(message, "authentication failed") != NULL;
+    const char *advice = not_let_in ? "check the user and the password, or the passfile" : store_advice(STORE_AWAY);
+    store_result result = fail_advising(s, STORE_AWAY, message, advice);
+    disconnect(s);
+    return result;
+}
+
 static store_result reconnect(store *base)
 {
     postgres_store *s = (postgres_store *)base;
@@ -372,7 +388,7 @@ static store_result reconnect(store *base)
         return store_fail(&s->base, STORE_FAILED, "there is no memory for a connection");
     name_server(s);
     if (PQstatus(s->c) != CONNECTION_OK)
-        return lose(s, PQerrorMessage(s->c));
+        return fail_connecting(s);
     PQsetNoticeReceiver(s->c, ignore_notice, NULL);
     if (PQsetnonblocking(s->c, 1) != 0)
         return lose(s, PQerrorMessage(s->c));

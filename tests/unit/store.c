@@ -916,9 +916,14 @@ static void postgres_refuses(void)
     snprintf(sql, sizeof sql, "postgresql://pep:sesame@127.0.0.1:%d/%s", server.port, database);
     snprintf(url, sizeof url, "%s", sql);
     CU_ASSERT_PTR_NULL(try_open(1)); /* the wrong password, which try_open does not find in the line */
-    CU_ASSERT_NOT_EQUAL(opened, STORE_OK);
+    CU_ASSERT_EQUAL(opened, STORE_AWAY);
+    CU_ASSERT_PTR_NOT_NULL(strstr(line.text, "check the user and the password"));
+    snprintf(url, sizeof url, "postgresql://pep@127.0.0.1:%d/%s?passfile=/nowhere", server.port, database);
+    CU_ASSERT_PTR_NULL(try_open(1)); /* none at all */
+    CU_ASSERT_PTR_NOT_NULL(strstr(line.text, "check the user and the password"));
     postgres_url(url, &server, "nowhere");
     CU_ASSERT_PTR_NULL(try_open(1));
+    CU_ASSERT_PTR_NULL(strstr(line.text, "check the user"));
     scratch_end();
 }
 
