@@ -1429,6 +1429,25 @@ static void test_no_room(void)
     tear_down(&b);
 }
 
+/* Who has no place in the replay state yet is not judged by what stands in another's. */
+static void test_newcomer(void)
+{
+    bench b;
+    set_up(&b);
+    signer_spec spec = {.id = "dev-2", .has_key = true, .not_after_s = NOW / 1000000 + 1000, .head = true};
+    memcpy(spec.kid, b.stranger.sign_kid, PEP_KID_BYTES);
+    memcpy(spec.sign_public, b.stranger.sign_public, PEP_SIGN_PUBLIC_BYTES);
+    CU_ASSERT_TRUE_FATAL(signers_put(b.signers, &spec));
+    CU_ASSERT_EQUAL(try_live(&b, NOW), PEP_OK);
+    pep_message m = plain_message(&b, "plain/x", NOW);
+    m.from = &b.stranger;
+    envelope e = sealed(&m);
+    gate_message g = from_client("plain/x", &e);
+    CU_ASSERT_EQUAL(publish(&b, &g), PEP_OK);
+    CU_ASSERT_EQUAL(publish(&b, &g), PEP_REPLAYED);
+    tear_down(&b);
+}
+
 /* Commands share the budget of what their sender publishes. */
 static void test_commands_and_budget(void)
 {
@@ -1482,6 +1501,7 @@ static const unit_test tests[] = {
     {"groups of a certificate", test_certified_groups},
     {"first use of a key", test_first_use},
     {"no room to remember a new signer", test_no_room},
+    {"a newcomer", test_newcomer},
     {"commands and the budget", test_commands_and_budget},
     {"commands are the directory's", test_control_topic},
     {"one verification a message", test_one_verification},
