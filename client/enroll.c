@@ -189,6 +189,19 @@ static pep_view view_of(const uint8_t *p, size_t n)
     return n > 0 ? (pep_view){p, n} : (pep_view){NULL, 0};
 }
 
+/* What the gate wants and was not given is said with the option that gives it. */
+static int fail_enrolling(const enrolment *e, const reply *r)
+{
+    const char *hint = NULL;
+    if (r->reason == PEP_NOT_CERTIFIED && args.certificate == NULL)
+        hint = "give --certificate, from an authority of the broker's policy";
+    if (r->reason == PEP_BAD_TOKEN && args.token == NULL)
+        hint = "give --token, from an admin of the broker's policy";
+    const char *id = e->session.device.id;
+    return hint == NULL ? fail_reply(r, id)
+                        : fail(exit_code(r->reason), "%s: %s (%s): %s", id, pep_reason_name(r->reason), r->text, hint);
+}
+
 static int send_command(enrolment *e)
 {
     char json[PEP_COMMAND_JSON_MAX];
@@ -201,7 +214,7 @@ static int send_command(enrolment *e)
         return fail_reason(reason, "cannot make the command");
     int code = session_command(&e->session, &r, &q, json, NULL, 0);
     if (code == DONE)
-        code = r.reason == PEP_OK ? report(e, &r) : fail_reply(&r, e->session.device.id);
+        code = r.reason == PEP_OK ? report(e, &r) : fail_enrolling(e, &r);
     cJSON_Delete(r.data);
     return code;
 }

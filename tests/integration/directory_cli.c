@@ -267,12 +267,14 @@ static void test_token(void)
     broker_write(&b, "policy.conf", POLICY("token"));
     broker_write(&b, "mosquitto.conf", CONF "plugin_opt_records @/records\n");
     CU_ASSERT_FATAL(broker_start(&b));
-    expect(1, "enroll --id alice --out a %", "alice: bad-token");
+    expect(1, "enroll --id alice --out a %", "alice: bad-token (");
+    CU_ASSERT_PTR_NOT_NULL(strstr(err, "): give --token"));
     expect(0, "token alice --key a/admin.key --out a/alice.token %", "valid until");
     struct stat st;
     CU_ASSERT_TRUE(stat("a/alice.token", &st) == 0 && (st.st_mode & 0777) == 0600);
     expect(1, "token alice --key a/admin.key --out a/alice.token %", "never overwritten");
     expect(1, "enroll --id bob --out b --token a/alice.token %", "bob: bad-token");
+    CU_ASSERT_PTR_NULL(strstr(err, "give --token"));
     CU_ASSERT_EQUAL(chmod("a/alice.token", 0644), 0);
     expect(3, "enroll --id alice --out a --token a/alice.token %", "chmod 600");
     CU_ASSERT_EQUAL(chmod("a/alice.token", 0600), 0);
@@ -312,7 +314,8 @@ static void test_authority(void)
     open_with_authority();
     expect(1, "authority init", "authority.public");
     expect(0, "keygen --id alice --out a", NULL);
-    expect(1, "enroll --key a/alice.key %", "alice: not-certified");
+    expect(1, "enroll --key a/alice.key %", "alice: not-certified (");
+    CU_ASSERT_PTR_NOT_NULL(strstr(err, "): give --certificate"));
     certify("a", "alice");
     expect(0, "enroll --key a/alice.key --certificate a/alice.cert %", "enrolled alice");
     expect(1, "enroll --key a/alice.key --certificate a/alice.cert --authority authority.public %", "the gate of");
