@@ -27,6 +27,7 @@ struct store_worker {
 
     pthread_mutex_t lock; /* for what stands up to the next empty line */
     job_list waiting;
+    job_list later; /* the second queue */
     job_list finished;
     store_worker_counters counters; /* `away`: the broker's thread answers what waits by itself */
     bool stopping;
@@ -37,6 +38,7 @@ struct store_worker {
     size_t pending;
 
     job_list posted;    /* the worker's thread's, from here on */
+    uint64_t begun_us;  /* when the transaction was */
     uint64_t follow_us; /* when it is due; UINT64_MAX: never */
     uint64_t retry_us;
     unsigned retry_ms; /* 0: the store is there */
@@ -152,24 +154,41 @@ static store_result run_one(store_worker *w, store_job *job, bool *ended)
     return result != STORE_OK && *ended ? job->result : result; /* what came first says more */
 }
 
-static store_result run_jobs(store_worker *w, job_list *batch)
+/* One of each queue is always done. */
+static bool has_time(const store_worker *w, const store_job *job, bool done[2])
 {
+    uint64_t limit_us = (uint64_t)w->hooks.batch_ms * (job->later ? 1250 : 1000);
+    bool first = !done[job->later];
+    done[job->later] = true;
+    return first || limit_us == 0 || now_us() - w->begun_us < limit_us;
+}
+
+/* `rest`: for which there was no time. */
+static store_result run_jobs(store_worker *w, job_list *batch, job_list *rest)
+{
+    store_job *job;
+    job_list all;
+    bool done[2] = {false, false};
     store_result over = STORE_OK;
-    for (store_job *job = batch->first; job != NULL; job = job->next) {
+    store_result failed = STORE_OK;
+    empty(&all);
+    append(&all, batch);
+    while ((job = pop(&all)) != NULL) {
         bool ended = false;
         if (over == STORE_OK && must_end(w))
             over = STORE_AWAY;
-        if (over != STORE_OK) {
-            job->result = over;
+        if (over == STORE_OK && failed == STORE_OK && !has_time(w, job, done)) {
+            push(rest, job);
             continue;
         }
-        store_result result = run_one(w, job, &ended);
-        if (result != STORE_OK)
-            return result;
+        push(batch, job);
+        job->result = over;
+        if (over == STORE_OK && failed == STORE_OK)
+            failed = run_one(w, job, &ended);
         if (ended)
             over = job->result;
     }
-    return STORE_OK;
+    return failed;
 }
 
 static store_result run_follow(store_worker *w)
@@ -178,12 +197,15 @@ static store_result run_follow(store_worker *w)
     return w->hooks.follow == NULL ? STORE_OK : w->hooks.follow(w->hooks.ctx, w->s, w);
 }
 
-static store_result run_in_transaction(store_worker *w, job_list *batch)
+static store_result run_in_transaction(store_worker *w, job_list *batch, job_list *rest)
 {
+    if (w->hooks.before != NULL)
+        w->hooks.before(w->hooks.ctx);
+    w->begun_us = now_us();
     store_result result = store_begin(w->s);
     if (result != STORE_OK)
         return result;
-    result = run_jobs(w, batch);
+    result = run_jobs(w, batch, rest);
     if (result != STORE_OK) {
         store_rollback(w->s);
         return result;
@@ -220,6 +242,25 @@ static void hand_back(store_worker *w, job_list *batch, store_result result, boo
     pthread_mutex_unlock(&w->lock);
 }
 
+static void put_in_front(job_list *queue, job_list *jobs)
+{
+    append(jobs, queue);
+    append(queue, jobs);
+}
+
+static void put_back(store_worker *w, job_list *rest)
+{
+    job_list lists[2];
+    empty(&lists[0]);
+    empty(&lists[1]);
+    for (store_job *job; (job = pop(rest)) != NULL;)
+        push(&lists[job->later], job);
+    pthread_mutex_lock(&w->lock);
+    put_in_front(&w->waiting, &lists[0]);
+    put_in_front(&w->later, &lists[1]);
+    pthread_mutex_unlock(&w->lock);
+}
+
 static void transact(store_worker *w, job_list *batch);
 
 static void transact_each(store_worker *w, job_list *batch)
@@ -240,8 +281,11 @@ static void transact_each(store_worker *w, job_list *batch)
 static void transact(store_worker *w, job_list *batch)
 {
     job_list none;
+    job_list rest;
     empty(&none);
-    store_result result = run_in_transaction(w, batch);
+    empty(&rest);
+    store_result result = run_in_transaction(w, batch, &rest);
+    put_back(w, &rest);
     bool again = another_attempt_helps(result, batch);
     if (result != STORE_OK)
         w->again = false; /* what it read does not hold */
@@ -269,20 +313,30 @@ static void try_again(store_worker *w)
         follow_alone(w);
 }
 
+static void move(job_list *to, job_list *from, size_t up_to)
+{
+    while (to->count < up_to && from->first != NULL)
+        push(to, pop(from));
+}
+
 /* A batch; empty where nothing waits, or while the store is away: then the broker's thread has the answer. */
 static void take_batch(store_worker *w, job_list *batch)
 {
     empty(batch);
     pthread_mutex_lock(&w->lock);
-    while (!w->counters.away && batch->count < STORE_BATCH_MAX && w->waiting.first != NULL)
-        push(batch, pop(&w->waiting));
+    size_t share = w->later.count < STORE_LATER_MIN ? w->later.count : STORE_LATER_MIN;
+    if (!w->counters.away) {
+        move(batch, &w->waiting, STORE_BATCH_MAX - share);
+        move(batch, &w->later, STORE_BATCH_MAX);
+    }
     pthread_mutex_unlock(&w->lock);
 }
 
 static bool may_end(store_worker *w)
 {
     pthread_mutex_lock(&w->lock);
-    bool end = w->stopping && (w->waiting.first == NULL || w->counters.away || now_us() >= w->stop_us);
+    bool idle = w->waiting.first == NULL && w->later.first == NULL;
+    bool end = w->stopping && (idle || w->counters.away || now_us() >= w->stop_us);
     pthread_mutex_unlock(&w->lock);
     return end;
 }
@@ -394,6 +448,7 @@ store_worker *store_worker_start(store *s, const store_worker_hooks *hooks)
     w->hooks = *hooks;
     w->follow_us = hooks->every_ms == 0 ? UINT64_MAX : now_us() + (uint64_t)hooks->every_ms * 1000;
     empty(&w->waiting);
+    empty(&w->later);
     empty(&w->finished);
     empty(&w->ready);
     empty(&w->posted);
@@ -409,15 +464,15 @@ store_worker *store_worker_start(store *s, const store_worker_hooks *hooks)
     return NULL;
 }
 
-bool store_worker_add(store_worker *w, store_job *job)
+static bool add(store_worker *w, job_list *queue, store_job *job)
 {
     pthread_mutex_lock(&w->lock);
-    bool room = w->waiting.count < STORE_QUEUE_MAX && !w->stopping;
+    bool room = queue->count < STORE_QUEUE_MAX && !w->stopping;
     if (room) {
-        push(&w->waiting, job);
+        push(queue, job);
         w->counters.jobs++;
     }
-    bool first = w->waiting.count == 1;
+    bool first = queue->count == 1;
     pthread_mutex_unlock(&w->lock);
     if (!room)
         return false;
@@ -427,13 +482,32 @@ bool store_worker_add(store_worker *w, store_job *job)
     return true;
 }
 
+bool store_worker_add(store_worker *w, store_job *job)
+{
+    job->later = false;
+    return add(w, &w->waiting, job);
+}
+
+bool store_worker_add_later(store_worker *w, store_job *job)
+{
+    job->later = true;
+    return add(w, &w->later, job);
+}
+
+/* Holds the lock. Nobody works at it any more. */
+static void answer_away(store_worker *w, job_list *queue)
+{
+    result_for_all(queue, STORE_AWAY);
+    append(&w->finished, queue);
+}
+
 /* While the store is away nobody else would answer soon: the other thread may be waiting for a server. */
 static void take_finished(store_worker *w)
 {
     pthread_mutex_lock(&w->lock);
-    if (w->counters.away && w->waiting.first != NULL) {
-        result_for_all(&w->waiting, STORE_AWAY);
-        append(&w->finished, &w->waiting);
+    if (w->counters.away) {
+        answer_away(w, &w->waiting);
+        answer_away(w, &w->later);
     }
     append(&w->ready, &w->finished);
     pthread_mutex_unlock(&w->lock);
@@ -486,8 +560,8 @@ void store_worker_stop(store_worker *w)
     pthread_mutex_unlock(&w->lock);
     ring(w);
     pthread_join(w->thread, NULL);
-    result_for_all(&w->waiting, STORE_AWAY);
-    append(&w->finished, &w->waiting);
+    answer_away(w, &w->waiting);
+    answer_away(w, &w->later);
     append(&w->ready, &w->finished);
     while (w->ready.first != NULL)
         call_done(w);

@@ -5,6 +5,10 @@
  * Jobs are done in batches, a transaction each (group commit): every job of a batch runs between store_mark and
  * store_keep, then the owner's `follow`, then the commit. Only behind it are results handed back: what is acknowledged
  * is on disk.
+ *
+ * There are two queues: what is added with store_worker_add goes before what is added with store_worker_add_later. Each
+ * has a share of every batch, so that neither stands still, and a batch ends by time as well: what waits in the first
+ * queue waits for one batch at most, however much there is in the second.
  */
 #ifndef STORE_WORKER_H
 #define STORE_WORKER_H
@@ -12,7 +16,8 @@
 #include "store/store.h"
 
 #define STORE_BATCH_MAX 512   /* jobs in one transaction */
-#define STORE_QUEUE_MAX 16384 /* jobs that wait; more are refused */
+#define STORE_LATER_MIN 64    /* of these, for the second queue, where so many wait */
+#define STORE_QUEUE_MAX 16384 /* jobs that wait in one queue; more are refused */
 
 typedef struct store_worker store_worker;
 typedef struct store_job store_job;
@@ -21,6 +26,7 @@ typedef struct store_job store_job;
 struct store_job {
     store_job *next;     /* the queue's */
     store_result result; /* what `work` returned, or what became of the whole transaction */
+    bool later;          /* the queue's: which of the two */
 
     /*
      * In the worker's thread, within a transaction. Anything but STORE_OK undoes what this job did; STORE_AWAY and
@@ -39,6 +45,10 @@ struct store_job {
 typedef struct {
     void *ctx;
 
+    /* In the worker's thread, in front of each transaction: what must not change while one lasts, changes here. May be
+     * NULL. */
+    void (*before)(void *ctx);
+
     /*
      * In the worker's thread, within the transaction, behind its jobs, and also when others woke us, behind a
      * reconnection, and every `every_ms`. It may hand news to the broker's thread with store_worker_post: they come
@@ -51,6 +61,10 @@ typedef struct {
     void (*followed)(void *ctx, bool committed);
 
     unsigned every_ms;
+
+    /* No job of the first queue is begun so long after the transaction was, and none of the second a quarter later; but
+     * one of each is always done. 0: a batch ends by number alone. */
+    unsigned batch_ms;
 } store_worker_hooks;
 
 /* For counters and benchmarks. Read from the broker's thread. */
@@ -66,6 +80,9 @@ store_worker *store_worker_start(store *s, const store_worker_hooks *hooks);
 
 /* Hands in a job. False: too many wait already, and the job is still the caller's. Never blocks. */
 bool store_worker_add(store_worker *w, store_job *job);
+
+/* The same, behind all that is added with store_worker_add. */
+bool store_worker_add_later(store_worker *w, store_job *job);
 
 /* From `follow` alone: a job that has no work, for the broker's thread. */
 void store_worker_post(store_worker *w, store_job *job);

@@ -104,6 +104,10 @@ typedef struct {
     int64_t last_posted;
     unsigned out_of_order;
     long done_takes_ms;
+    unsigned batch_ms;
+    unsigned last_later; /* when the last of the second queue was done: behind so many others */
+    unsigned last_first; /* and of the first */
+    atomic_uint befores;
 } fixture;
 
 typedef struct {
@@ -112,6 +116,7 @@ typedef struct {
     int64_t number;
     store_result result; /* instead of work, where it is not STORE_OK */
     bool notify;
+    long takes_ms;
     sem_t *wait_for;
     sem_t *tell;
 } job;
@@ -130,6 +135,8 @@ static store_result work(store_job *base, store *s)
         sem_post(j->tell);
     if (j->wait_for != NULL)
         sem_wait(j->wait_for);
+    if (j->takes_ms != 0)
+        pause_ms(j->takes_ms);
     store_result result = insert(s, j->number);
     if (result == STORE_OK && j->notify)
         result = store_notify(s);
@@ -141,6 +148,7 @@ static void done(store_job *base)
     job *j = (job *)base;
     fixture *f = j->f;
     f->done++;
+    *(base->later ? &f->last_later : &f->last_first) = f->done;
     f->results[base->result]++;
     if (base->result == STORE_OK)
         f->good++;
@@ -203,9 +211,19 @@ static void followed(void *ctx, bool committed)
         f->dropped++;
 }
 
+static void before(void *ctx)
+{
+    ((fixture *)ctx)->befores++;
+}
+
 static void start(fixture *f, unsigned every_ms)
 {
-    store_worker_hooks hooks = {.ctx = f, .follow = follow, .followed = followed, .every_ms = every_ms};
+    store_worker_hooks hooks = {.ctx = f,
+                                .before = before,
+                                .follow = follow,
+                                .followed = followed,
+                                .every_ms = every_ms,
+                                .batch_ms = f->batch_ms};
     f->w = store_worker_start(must_open(), &hooks);
     CU_ASSERT_PTR_NOT_NULL_FATAL(f->w);
 }
@@ -303,6 +321,74 @@ static void batches_share_a_commit(void)
     CU_ASSERT_EQUAL(count_outside(), 1 + 3 * STORE_BATCH_MAX);
 }
 
+/* So many jobs that take a while each, in the second queue. */
+static void add_slow(fixture *f, int64_t first, int64_t n, bool later)
+{
+    for (int64_t i = 0; i < n; i++) {
+        job *j = new_job(f, first + i);
+        j->takes_ms = 5;
+        CU_ASSERT_TRUE_FATAL(later ? store_worker_add_later(f->w, &j->base) : store_worker_add(f->w, &j->base));
+    }
+}
+
+static void batches_end_by_time(void)
+{
+    fixture f = {.batch_ms = 20, .witness = must_open()};
+    start(&f, 0);
+    hold(&f, 0);
+    add_slow(&f, 1, 40, false); /* 200 ms of work: 10 times as much as a batch may take */
+    release();
+    settle(&f);
+    CU_ASSERT_EQUAL(f.good, 41);
+    CU_ASSERT_EQUAL(f.unseen, 0);
+    CU_ASSERT_TRUE(store_worker_counted(f.w).batches >= 9);
+    CU_ASSERT_EQUAL(f.befores, f.follows); /* once a transaction */
+    store_worker_stop(f.w);
+    store_close(f.witness);
+    CU_ASSERT_EQUAL(count_outside(), 41);
+}
+
+/* What is in the second queue delays what is in the first one by a batch at most. */
+static void the_second_queue_waits(void)
+{
+    fixture f = {.batch_ms = 20};
+    start(&f, 0);
+    hold(&f, 0);
+    add_slow(&f, 1, 200, true);
+    release();
+    while (f.done < 10) { /* it is at it */
+        store_worker_drain(f.w, 1000000);
+        pause_ms(1);
+    }
+    hold(&f, 1000);
+    unsigned before_it = f.done;
+    release();
+    while (f.last_first <= 1) {
+        store_worker_drain(f.w, 1000000);
+        pause_ms(1);
+    }
+    CU_ASSERT_TRUE(f.last_first - before_it <= 40); /* of the 200: those of a batch or two */
+    settle(&f);
+    CU_ASSERT_EQUAL(f.last_later, 202);
+    CU_ASSERT_EQUAL(f.good, 202);
+    store_worker_stop(f.w);
+}
+
+/* And however much is in the first one, the second goes on. */
+static void the_second_queue_has_a_share(void)
+{
+    fixture f = {.batch_ms = 20};
+    start(&f, 0);
+    hold(&f, 0);
+    add_slow(&f, 1, 100, false);
+    add_slow(&f, 1000, 3, true);
+    release();
+    settle(&f);
+    CU_ASSERT_EQUAL(f.last_first, 104);
+    CU_ASSERT_TRUE(f.last_later < 60);
+    store_worker_stop(f.w);
+}
+
 static void queue_is_bounded(void)
 {
     fixture f = {0};
@@ -312,10 +398,8 @@ static void queue_is_bounded(void)
     job *j = new_job(&f, 1000000);
     CU_ASSERT_FALSE(store_worker_add(f.w, &j->base));
     CU_ASSERT_EQUAL(store_worker_pending(f.w), STORE_QUEUE_MAX + 1);
+    CU_ASSERT_TRUE(store_worker_add_later(f.w, &j->base)); /* that queue is empty */
     release();
-    settle(&f);
-    CU_ASSERT_EQUAL(f.good, STORE_QUEUE_MAX + 1);
-    add(&f, j);
     settle(&f);
     CU_ASSERT_EQUAL(f.good, STORE_QUEUE_MAX + 2);
     store_worker_stop(f.w);
@@ -841,6 +925,9 @@ static void on(bool postgres, void (*test)(void))
 
 BOTH(acknowledged_is_committed)
 BOTH(batches_share_a_commit)
+BOTH(batches_end_by_time)
+BOTH(the_second_queue_waits)
+BOTH(the_second_queue_has_a_share)
 BOTH(queue_is_bounded)
 BOTH(stop_commits_what_waits)
 BOTH(drain_is_bounded)
@@ -870,6 +957,9 @@ ON_POSTGRES(workers_wake_each_other)
 static const unit_test tests[] = {
     ROWS("what is acknowledged is committed", acknowledged_is_committed),
     ROWS("batches share a commit", batches_share_a_commit),
+    ROWS("batches end by time", batches_end_by_time),
+    ROWS("the second queue waits", the_second_queue_waits),
+    ROWS("the second queue has a share", the_second_queue_has_a_share),
     ROWS("the queue is bounded", queue_is_bounded),
     ROWS("stopping commits what waits", stop_commits_what_waits),
     ROWS("draining is bounded", drain_is_bounded),
