@@ -25,7 +25,8 @@ static char *path_of(const char *dir, const char *id, const char *ending)
 
 static int check_names(const device_files *files)
 {
-    bool all = files->key != NULL && files->pub != NULL && files->seq != NULL && files->fresh != NULL;
+    bool all = files->key != NULL && files->pub != NULL && files->seq != NULL && files->fresh != NULL &&
+               files->fresh_pub != NULL;
     return all ? DONE : fail(OUT_OF_REACH, "out of memory");
 }
 
@@ -34,7 +35,8 @@ int name_files(device_files *out, const char *dir, const char *id)
     *out = (device_files){.key = path_of(dir, id, ".key"),
                           .pub = path_of(dir, id, ".pub"),
                           .seq = path_of(dir, id, ".seq"),
-                          .fresh = path_of(dir, id, ".key.new")};
+                          .fresh = path_of(dir, id, ".key.new"),
+                          .fresh_pub = path_of(dir, id, ".pub.new")};
     return check_names(out);
 }
 
@@ -46,6 +48,7 @@ int name_files_beside(device_files *out, const char *key)
     out->key = strdup(key);
     out->seq = beside_key(key, ".seq");
     out->fresh = beside_key(key, ".key.new");
+    out->fresh_pub = beside_key(key, ".pub.new");
     return check_names(out);
 }
 
@@ -55,6 +58,7 @@ void free_files(device_files *files)
     free(files->pub);
     free(files->seq);
     free(files->fresh);
+    free(files->fresh_pub);
     *files = (device_files){0};
 }
 

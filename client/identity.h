@@ -1,11 +1,11 @@
-/* The files of one device: ID.key, ID.pub and ID.seq, and ID.key.new while a rotation is on its way. */
+/* The files of one device: ID.key, ID.pub and ID.seq, and ID.key.new and ID.pub.new while a rotation is on its way. */
 #ifndef CLIENT_IDENTITY_H
 #define CLIENT_IDENTITY_H
 
 #include "pep.h"
 
 typedef struct {
-    char *key, *pub, *seq, *fresh; /* paths; fresh: ID.key.new */
+    char *key, *pub, *seq, *fresh, *fresh_pub; /* paths; fresh: ID.key.new, and ID.pub.new */
 } device_files;
 
 /* Names the files of an id in a folder (NULL: this one), or those beside a key file. 0, or an exit code after a line.

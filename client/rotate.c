@@ -12,6 +12,7 @@
 
 #define GRACE_DAYS       7
 #define CERTIFICATE_DAYS 365
+#define AT_ONCE_US       30000000ULL                /* a cutoff less far ahead was made by --now, or is over */
 #define CUTOFF_AHEAD_US  (PEP_GRACE_S * 1000000ULL) /* what runs with the old key can go on until it sees the change */
 
 static struct {
@@ -38,20 +39,29 @@ static const option options[] = {
     {0},
 };
 
+/* A statement and its bytes, which it has views into. */
+typedef struct {
+    bool there;
+    pep_statement s;
+    uint8_t bytes[PEP_STATEMENT_BYTES_MAX];
+    size_t n;
+} kept_statement;
+
 typedef struct {
     session session;
     int lock;
     pep_authority authority; /* where it is a recovery */
     found_entry found;       /* what the directory has */
+    kept_statement own;      /* ID.pub */
+    kept_statement sent;     /* ID.pub.new: what was signed, and may have been sent */
     pep_device next;
-    bool from_fresh; /* next was read from ID.key.new */
-    bool lost;       /* recovery with other keys than the directory's: those in ID.key are the new ones */
-    bool seq_ahead;  /* the old key can number nothing any more */
-    uint64_t seq;    /* of the command */
+    bool in_fresh;  /* next's keys stand in ID.key.new */
+    bool lost;      /* recovery with other keys than the directory's: those in ID.key are the new ones */
+    bool seq_ahead; /* the old key can number nothing any more */
+    uint64_t seq;   /* of the command, which the new key seals */
+    pep_certificate certified;
     uint8_t certificate[PEP_CERTIFICATE_BYTES_MAX];
     size_t certificate_n;
-    uint8_t statement[PEP_STATEMENT_BYTES_MAX];
-    size_t statement_n;
 } rotation;
 
 static bool same_keys(const pep_device *device, const pep_record *record)
@@ -65,17 +75,59 @@ static bool same_signer(const pep_device *a, const uint8_t kid[PEP_KID_BYTES])
     return memcmp(a->sign_kid, kid, PEP_KID_BYTES) == 0;
 }
 
+static bool same_hash(const uint8_t a[PEP_SHA256_BYTES], const uint8_t b[PEP_SHA256_BYTES])
+{
+    return memcmp(a, b, PEP_SHA256_BYTES) == 0;
+}
+
+/* The signing key stays: who signs the rotation is who is in it. */
+static bool is_renewal(const pep_statement *s)
+{
+    return memcmp(s->signer_kid, s->record.sign_kid, PEP_KID_BYTES) == 0;
+}
+
+static bool is_there(const char *path)
+{
+    struct stat st;
+    return lstat(path, &st) == 0 || errno != ENOENT;
+}
+
 /* ---- what is there ---- */
 
 static int read_fresh(rotation *r)
 {
-    struct stat st;
     pep_error error = {""};
-    if (lstat(r->session.files.fresh, &st) != 0)
-        return errno == ENOENT ? DONE : fail(OUT_OF_REACH, "%s: %s", r->session.files.fresh, strerror(errno));
+    if (!is_there(r->session.files.fresh))
+        return DONE;
     pep_reason reason = pep_device_load(&r->next, &error, r->session.files.fresh);
-    r->from_fresh = reason == PEP_OK;
+    r->in_fresh = reason == PEP_OK;
     return reason == PEP_OK ? DONE : fail_error(reason, &error);
+}
+
+static pep_reason read_statement(kept_statement *out, pep_error *error, const rotation *r, const char *path)
+{
+    pep_reason reason = pep_statement_load(&out->s, out->bytes, &out->n, error, path);
+    out->there = reason == PEP_OK && strcmp(out->s.id, r->session.device.id) == 0;
+    return reason;
+}
+
+/* What was signed for keys that are not here any more is nothing that could be finished. */
+static int read_sent(rotation *r)
+{
+    pep_error error = {""};
+    const char *path = r->session.files.fresh_pub;
+    pep_reason reason = is_there(path) ? read_statement(&r->sent, &error, r, path) : PEP_OK;
+    if (reason != PEP_OK)
+        return fail_error(reason, &error);
+    r->sent.there = r->sent.there && r->sent.s.kind == PEP_STATEMENT_ROTATION;
+    if (!r->sent.there || (r->in_fresh && same_keys(&r->next, &r->sent.s.record)))
+        return DONE;
+    r->sent.there = same_keys(&r->session.device, &r->sent.s.record);
+    if (r->sent.there) {
+        r->next = r->session.device;
+        r->in_fresh = false;
+    }
+    return DONE;
 }
 
 static int read_authority(rotation *r)
@@ -94,9 +146,13 @@ static int read_all(rotation *r)
     if (code == DONE)
         code = read_fresh(r);
     if (code == DONE)
+        code = read_sent(r);
+    if (code == DONE)
         code = read_authority(r);
     if (code == DONE)
         code = read_certificate(r->certificate, &r->certificate_n, args.certificate);
+    if (code == DONE)
+        (void)read_statement(&r->own, NULL, r, r->session.files.pub);
     return code;
 }
 
@@ -105,18 +161,63 @@ static int read_all(rotation *r)
  */
 static int check_found(const rotation *r)
 {
-    uint8_t bytes[PEP_STATEMENT_BYTES_MAX];
-    size_t n;
-    pep_statement own;
+    const pep_statement *own = &r->own.s;
     const pep_statement *s = &r->found.statement;
-    if (pep_statement_load(&own, bytes, &n, NULL, r->session.files.pub) != PEP_OK ||
-        strcmp(own.id, r->session.device.id) != 0)
+    if (!r->own.there)
         return DONE;
-    if (s->version < own.version)
+    if (s->version < own->version)
         return fail_reason(PEP_VERSION_WENT_BACK, "the directory's record of this device");
-    if (s->version == own.version && args.authority_key == NULL && memcmp(s->hash, own.hash, sizeof(own.hash)) != 0)
+    if (s->version == own->version && args.authority_key == NULL && !same_hash(s->hash, own->hash))
         return fail_reason(PEP_BROKEN_CHAIN, "the directory's record of this device");
     return DONE;
+}
+
+/* The directory goes on from another statement: what was signed can never follow any more. */
+static bool is_outdated(const rotation *r)
+{
+    const uint8_t *hash = r->found.statement.hash;
+    return r->sent.there && !same_hash(hash, r->sent.s.hash) && !same_hash(hash, r->sent.s.previous);
+}
+
+static bool is_at_once(const pep_statement *s)
+{
+    return s->cutoff > 0 && s->cutoff < s->issued_s * 1000000 + AT_ONCE_US;
+}
+
+/* Whether the keys in --next are those that were signed already. */
+static bool is_next(const rotation *r)
+{
+    pep_device given;
+    bool same = pep_device_load(&given, NULL, args.next) == PEP_OK && same_keys(&given, &r->sent.s.record);
+    pep_device_wipe(&given);
+    return same;
+}
+
+static bool is_asked_again(const rotation *r)
+{
+    const pep_statement *s = &r->sent.s;
+    uint8_t kid[PEP_KID_BYTES];
+    if ((args.renew && !is_renewal(s)) || (args.now && !is_at_once(s)) || (args.next != NULL && !is_next(r)))
+        return false;
+    if (args.authority_key == NULL)
+        return true;
+    pep_kid_sign(kid, r->authority.sign_public);
+    return memcmp(kid, s->signer_kid, PEP_KID_BYTES) == 0;
+}
+
+/*
+ * What was signed may have been sent, and taken, whatever the connection said: then its keys are the only ones that
+ * count. So nothing else begins before it has ended.
+ */
+static int check_request(const rotation *r)
+{
+    bool recovery = args.authority_key != NULL && is_outdated(r);
+    if (!r->sent.there || recovery || is_asked_again(r))
+        return DONE;
+    return fail(REFUSED,
+                "%s is there: another rotation was begun; finish it with 'pep rotate --key %s', and its --certificate"
+                " where it had one",
+                r->session.files.fresh_pub, args.key);
 }
 
 static int check_owner(rotation *r)
@@ -130,6 +231,11 @@ static int check_owner(rotation *r)
     if (!ours && !recovery)
         return fail(REFUSED, "the directory has another key of %s than %s: only an authority can replace it", head->id,
                     args.key);
+    if (is_outdated(r) && !recovery)
+        return fail(REFUSED,
+                    "the directory went on without the rotation in %s: does a second copy of %s exist? To begin anew,"
+                    " move %s and %s away",
+                    r->session.files.fresh_pub, args.key, r->session.files.fresh_pub, r->session.files.fresh);
     return DONE;
 }
 
@@ -163,17 +269,20 @@ static int use_next(rotation *r)
     return right ? DONE : fail(REFUSED, "%s: holds no other keys of %s", args.next, r->session.device.id);
 }
 
-static int save_fresh(const rotation *r)
+static int save_fresh(rotation *r)
 {
     pep_error error = {""};
     pep_reason reason = pep_device_replace(&error, r->session.files.fresh, &r->next);
+    r->in_fresh = reason == PEP_OK;
     return reason == PEP_OK ? DONE : fail_error(reason, &error);
 }
 
+/* Keys that were signed already, and that somebody may have sealed for, are kept among the former ones. */
 static int make_next(rotation *r)
 {
     uint64_t now_s = pep_now_us() / 1000000;
-    pep_reason reason = pep_device_renew(&r->next, &r->session.device, args.renew, now_s, end_of_grace(now_s));
+    const pep_device *before = r->sent.there ? &r->next : &r->session.device;
+    pep_reason reason = pep_device_renew(&r->next, before, args.renew, now_s, end_of_grace(now_s));
     if (reason != PEP_OK)
         return fail_reason(reason, "cannot make keys");
     int code = args.next != NULL ? use_next(r) : DONE;
@@ -183,50 +292,66 @@ static int make_next(rotation *r)
 /* The keys of an attempt that was interrupted are used again, unless something else is asked for now. */
 static int choose_next(rotation *r)
 {
+    if (r->sent.there && !is_outdated(r)) /* its record is over: the same keys in a new one */
+        return DONE;
     if (r->lost) {
         r->next = r->session.device;
+        r->in_fresh = false;
         return DONE;
     }
-    bool kept_sign = r->from_fresh && same_signer(&r->next, r->session.device.sign_kid);
-    if (r->from_fresh && args.next == NULL && kept_sign == args.renew)
+    bool kept_sign = r->in_fresh && same_signer(&r->next, r->session.device.sign_kid);
+    if (r->in_fresh && args.next == NULL && kept_sign == args.renew)
         return DONE;
     return make_next(r);
 }
 
 /* ---- the statement ---- */
 
-static pep_reason find_cutoff(rotation *r, uint64_t *cutoff)
+/* Of the new key, which goes on where the old one stopped. */
+static int find_seq(rotation *r)
+{
+    bool keeps_key = r->sent.there ? is_renewal(&r->sent.s) : args.renew;
+    pep_reason reason = pep_seq_next(r->session.seq, &r->seq);
+    r->seq_ahead = reason == PEP_SEQ_AHEAD && !keeps_key;
+    if (r->seq_ahead) {
+        r->seq = pep_now_us(); /* the new key has used none */
+        reason = PEP_OK;
+    }
+    return reason == PEP_OK ? DONE : fail_reason(reason, "no sequence number");
+}
+
+static uint64_t find_cutoff(const rotation *r)
 {
     uint64_t now_us = pep_now_us();
-    pep_reason reason = pep_seq_next(r->session.seq, &r->seq);
-    r->seq_ahead = reason == PEP_SEQ_AHEAD && !args.renew;
-    if (r->seq_ahead) {
-        reason = PEP_OK;
-        r->seq = now_us; /* of the new key, which has used none */
-    }
-    *cutoff = args.now && !r->seq_ahead ? r->seq : now_us + CUTOFF_AHEAD_US;
-    if (args.authority_key != NULL)
-        *cutoff = now_us;
     if (r->found.head.revoked || same_signer(&r->next, r->found.head.sign_kid))
-        *cutoff = 0;
-    return reason;
+        return 0;
+    if (args.authority_key != NULL)
+        return now_us;
+    return args.now && !r->seq_ahead ? r->seq : now_us + CUTOFF_AHEAD_US;
+}
+
+/* On the disk before anybody has it: another statement of the same version must never be signed. */
+static int save_statement(rotation *r)
+{
+    pep_error error = {""};
+    pep_reason reason = pep_statement_replace(&error, r->session.files.fresh_pub, r->sent.bytes, r->sent.n);
+    return reason == PEP_OK ? DONE : fail_error(reason, &error);
 }
 
 static int sign_statement(rotation *r)
 {
     uint8_t record[PEP_RECORD_BYTES_MAX];
     size_t n = 0;
-    uint64_t cutoff;
     uint64_t now_s = pep_now_us() / 1000000;
     uint64_t end_s = now_s + (args.days.given ? args.days.value : PEP_ENROLLED_DAYS) * 86400;
     const uint8_t *secret = args.authority_key != NULL ? r->authority.sign_secret : r->session.device.sign_secret;
-    pep_reason reason = find_cutoff(r, &cutoff);
-    if (reason != PEP_OK)
-        return fail_reason(reason, "no sequence number");
-    reason = pep_record_next(record, &n, &r->next, &r->found.head, now_s, end_s);
+    pep_reason reason = pep_record_next(record, &n, &r->next, &r->found.head, now_s, end_s);
     if (reason == PEP_OK)
-        reason = pep_rotation_sign(r->statement, &r->statement_n, secret, &r->found.head, record, n, cutoff);
-    return reason == PEP_OK ? DONE : fail_reason(reason, "cannot sign the rotation");
+        reason = pep_rotation_sign(r->sent.bytes, &r->sent.n, secret, &r->found.head, record, n, find_cutoff(r));
+    if (reason == PEP_OK)
+        reason = pep_statement_parse(&r->sent.s, r->sent.bytes, r->sent.n);
+    r->sent.there = reason == PEP_OK;
+    return reason == PEP_OK ? save_statement(r) : fail_reason(reason, "cannot sign the rotation");
 }
 
 /* An authority that recovers a device certifies its new key as well, for the groups that the old one had. */
@@ -252,10 +377,14 @@ static int certify(rotation *r)
 
 /* ---- afterwards ---- */
 
-/* The new key can be ahead of nothing: it numbers from a state of its own. */
+/*
+ * A new key can be ahead of nothing: where the old one was, it numbers from a state of its own. The file says so, also
+ * to one who finishes what another process began.
+ */
 static int renew_seq(const rotation *r)
 {
-    if (!r->seq_ahead)
+    uint64_t seq;
+    if (is_renewal(&r->sent.s) || pep_seq_next(r->session.seq, &seq) != PEP_SEQ_AHEAD)
         return DONE;
     (void)unlink(r->session.files.seq);
     int fd = open(r->session.files.seq, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
@@ -265,68 +394,143 @@ static int renew_seq(const rotation *r)
     return DONE;
 }
 
-static int report(const rotation *r, uint64_t version)
+static int report(const rotation *r)
 {
     char kid[HEX_KID_BYTES];
-    bool renewed = same_signer(&r->next, r->session.device.sign_kid) && !r->lost;
+    const pep_statement *s = &r->sent.s;
     if (!args.json) {
-        printf("%s %s, version %llu, kid %s\n", renewed ? "renewed" : "rotated", r->next.id,
-               (unsigned long long)version, hex_kid(kid, r->next.sign_kid));
+        printf("%s %s, version %llu, kid %s\n", is_renewal(s) ? "renewed" : "rotated", s->id,
+               (unsigned long long)s->version, hex_kid(kid, s->record.sign_kid));
         return finish_output();
     }
     cJSON *object = json_object(NULL, NULL);
-    json_text(object, "id", r->next.id);
-    json_unsigned(object, "version", version);
-    json_kid(object, "kid", r->next.sign_kid);
+    json_text(object, "id", s->id);
+    json_unsigned(object, "version", s->version);
+    json_kid(object, "kid", s->record.sign_kid);
     return json_print(object);
 }
 
 /* The key file first: whoever is interrupted here finds ID.key.new again, and does the rest then. */
-static int adopt(rotation *r, const uint8_t *statement, size_t n, uint64_t version)
+static int adopt(rotation *r)
 {
     pep_error error = {""};
-    int code = DONE;
-    pep_reason reason = r->lost ? PEP_OK : pep_device_replace(&error, r->session.files.key, &r->next);
-    if (reason == PEP_OK)
-        code = renew_seq(r);
-    if (reason == PEP_OK && code == DONE)
-        reason = pep_statement_replace(&error, r->session.files.pub, statement, n);
+    pep_reason reason = pep_device_replace(&error, r->session.files.key, &r->next);
     if (reason != PEP_OK)
         return fail_error(reason, &error);
-    if (code == DONE && !r->lost)
+    int code = renew_seq(r);
+    if (code != DONE)
+        return code;
+    reason = pep_statement_replace(&error, r->session.files.pub, r->sent.bytes, r->sent.n);
+    if (reason != PEP_OK)
+        return fail_error(reason, &error);
+    if (r->in_fresh)
         (void)unlink(r->session.files.fresh);
-    return code == DONE ? report(r, version) : code;
+    (void)unlink(r->session.files.fresh_pub);
+    return report(r);
 }
 
 /* ---- the run ---- */
 
-static int send_command(rotation *r)
+/* Sends a rotation, sealed by the key in it. */
+static int send_rotation(rotation *r, const kept_statement *what, const pep_device *from, uint64_t seq)
 {
     char json[PEP_COMMAND_JSON_MAX];
     question q = {0};
     reply answer = {0};
-    bool by_next = args.authority_key != NULL || r->seq_ahead;
     pep_view certificate = {r->certificate_n > 0 ? r->certificate : NULL, r->certificate_n};
     ask_begin(&q);
-    pep_reason reason = pep_command_rotate(json, q.correlation, (pep_view){r->statement, r->statement_n}, certificate);
+    pep_reason reason = pep_command_rotate(json, q.correlation, (pep_view){what->bytes, what->n}, certificate);
     if (reason != PEP_OK)
         return fail_reason(reason, "cannot make the command");
-    int code = session_command(&r->session, &answer, &q, json, by_next ? &r->next : &r->session.device, r->seq);
-    if (code == DONE)
-        code = answer.reason == PEP_OK ? adopt(r, r->statement, r->statement_n, r->found.head.version + 1)
-                                       : fail_reply(&answer, r->next.id);
+    int code = session_command(&r->session, &answer, &q, json, from, seq);
+    if (code == DONE && answer.reason != PEP_OK)
+        code = fail_reply(&answer, what->s.id);
     cJSON_Delete(answer.data);
     return code;
 }
 
-/* An interrupted attempt that the directory took: only our files are behind. */
-static bool was_taken(const rotation *r)
+/*
+ * What was acknowledged, and is in ID.pub, is not there: who acknowledged it was not the directory, or that was
+ * restored from a backup. Our key is nothing to it before it has that statement.
+ */
+static bool is_behind(const rotation *r)
 {
-    return r->from_fresh && r->found.statement.kind == PEP_STATEMENT_ROTATION &&
+    const pep_statement *own = &r->own.s;
+    const pep_statement *s = &r->found.statement;
+    return r->own.there && own->kind == PEP_STATEMENT_ROTATION && own->version - 1 == s->version &&
+           same_hash(own->previous, s->hash) && same_signer(&r->session.device, own->record.sign_kid);
+}
+
+static int catch_up(rotation *r)
+{
+    if (!is_behind(r))
+        return DONE;
+    warn("the directory does not have version %llu of %s, which %s holds: it is sent again",
+         (unsigned long long)r->own.s.version, r->own.s.id, r->session.files.pub);
+    int code = send_rotation(r, &r->own, NULL, 0);
+    return code == DONE ? session_lookup(&r->session, &r->found, r->session.device.id) : code;
+}
+
+/* An interrupted attempt of which the keys alone are left, and that the directory has: was it signed by whom it must?
+ */
+static bool has_our_keys(const rotation *r)
+{
+    return r->in_fresh && !r->sent.there && r->found.statement.kind == PEP_STATEMENT_ROTATION &&
            same_keys(&r->next, &r->found.statement.record);
 }
 
-static int rotate(rotation *r)
+static int take_found(rotation *r)
+{
+    pep_head head;
+    const uint8_t(*own)[PEP_SIGN_PUBLIC_BYTES] = (const uint8_t(*)[PEP_SIGN_PUBLIC_BYTES]) & r->authority.sign_public;
+    const pep_trust trust = {.authorities = own, .authority_count = args.authority_key != NULL};
+    pep_reason reason = r->own.there ? pep_head_begin(&head, &r->own.s) : PEP_BROKEN_CHAIN;
+    if (reason == PEP_OK && !same_hash(head.hash, r->found.statement.hash))
+        reason = pep_head_advance(&head, NULL, &r->found.statement, &trust);
+    if (reason != PEP_OK)
+        return fail_reason(reason, "the directory's record of this device");
+    r->sent.n = r->found.entry.statement.n;
+    memcpy(r->sent.bytes, r->found.entry.statement.p, r->sent.n);
+    reason = pep_statement_parse(&r->sent.s, r->sent.bytes, r->sent.n);
+    return reason == PEP_OK ? adopt(r) : fail_reason(reason, "the directory's record of this device");
+}
+
+static int send_and_adopt(rotation *r)
+{
+    int code = send_rotation(r, &r->sent, &r->next, r->seq);
+    return code == DONE ? adopt(r) : code;
+}
+
+/* The very same bytes, as long as a directory takes them. */
+static bool may_be_sent_again(const rotation *r)
+{
+    return r->sent.there && same_hash(r->found.statement.hash, r->sent.s.previous) &&
+           r->sent.s.record.not_after_s >= pep_now_us() / 1000000;
+}
+
+static int send_again(rotation *r)
+{
+    int code = certify(r);
+    if (code == DONE)
+        code = find_seq(r);
+    return code == DONE ? send_and_adopt(r) : code;
+}
+
+static int begin(rotation *r)
+{
+    int code = check_owner(r);
+    if (code == DONE)
+        code = choose_next(r);
+    if (code == DONE)
+        code = certify(r);
+    if (code == DONE)
+        code = find_seq(r);
+    if (code == DONE)
+        code = sign_statement(r);
+    return code == DONE ? send_and_adopt(r) : code;
+}
+
+static int find_out(rotation *r)
 {
     int code = read_all(r);
     if (code == DONE)
@@ -334,18 +538,22 @@ static int rotate(rotation *r)
     if (code == DONE)
         code = session_lookup(&r->session, &r->found, r->session.device.id);
     if (code == DONE)
+        code = catch_up(r);
+    if (code == DONE)
         code = check_found(r);
-    if (code == DONE && was_taken(r))
-        return adopt(r, r->found.entry.statement.p, r->found.entry.statement.n, r->found.head.version);
-    if (code == DONE)
-        code = check_owner(r);
-    if (code == DONE)
-        code = choose_next(r);
-    if (code == DONE)
-        code = certify(r);
-    if (code == DONE)
-        code = sign_statement(r);
-    return code == DONE ? send_command(r) : code;
+    return code == DONE ? check_request(r) : code;
+}
+
+static int rotate(rotation *r)
+{
+    int code = find_out(r);
+    if (code != DONE)
+        return code;
+    if (r->sent.there && same_hash(r->found.statement.hash, r->sent.s.hash))
+        return adopt(r);
+    if (has_our_keys(r))
+        return take_found(r);
+    return may_be_sent_again(r) ? send_again(r) : begin(r);
 }
 
 static int run(void)
@@ -370,7 +578,8 @@ const command rotate_command = {
     "Gives a device new keys, which the old one signs, and replaces its files",
     "",
     "The new keys stand in ID.key.new before anything is sent, and take the place of ID.key when the directory has\n"
-    "acknowledged them. Interrupted in between, the same command again finishes it.\n",
+    "acknowledged them. Interrupted in between, the same command again finishes it: what was signed is in ID.pub.new,\n"
+    "and is sent again as it is. Until then no other rotation begins.\n",
     {options, connection_options},
     run,
 };

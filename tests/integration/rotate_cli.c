@@ -1,0 +1,196 @@
+/*
+ * `pep rotate` where the connection breaks or lies: what was signed stays, and so do the keys in it. Promise: whoever
+ * answers, a device ends with keys that its real directory believes.
+ */
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "pep.h"
+#include "tests/unit/unit.h"
+#include "tool.h"
+
+#define SEND "pub --key a/alice.key --to bob -t t/1 -q 1 % -m "
+
+static void enroll_both(void)
+{
+    tool_expect(0, "enroll --id alice --out a %", "enrolled alice, version 1\n");
+    tool_expect(0, "enroll --id bob --out b %", "enrolled bob, version 1\n");
+}
+
+/* A broker that wants certificates; alice and bob are enrolled. */
+static void enter_with_authority(void)
+{
+    char policy[1024];
+    char key[64] = "";
+    tool_enter(NULL);
+    tool_expect(0, "authority init", NULL);
+    FILE *file = fopen("authority.public", "re");
+    CU_ASSERT_PTR_NOT_NULL_FATAL(file);
+    CU_ASSERT_EQUAL(fscanf(file, "%63s", key), 1); // NOLINT(cert-err34-c): text
+    fclose(file);
+    (void)snprintf(policy, sizeof(policy), "authority = [ \"%s\" ];\n%s", key, TOOL_POLICY("authority"));
+    tool_start_broker(policy, TOOL_CONF);
+    tool_expect(0, "keygen --id alice --out a", NULL);
+    tool_expect(0, "keygen --id bob --out b", NULL);
+    tool_expect(0, "authority issue --authority-key authority.key --record a/alice.pub --groups fleet --out a.cert",
+                NULL);
+    tool_expect(0, "authority issue --authority-key authority.key --record b/bob.pub --out b.cert", NULL);
+    tool_expect(0, "enroll --key a/alice.key --certificate a.cert %", NULL);
+    tool_expect(0, "enroll --key b/bob.key --certificate b.cert %", NULL);
+}
+
+#define CERTIFY_NEXT "authority issue --authority-key authority.key --record a/alice.pub.new --out next.cert"
+
+static uint64_t version_of(const char *path)
+{
+    uint8_t bytes[PEP_STATEMENT_BYTES_MAX];
+    size_t n;
+    pep_statement s;
+    return pep_statement_load(&s, bytes, &n, NULL, path) == PEP_OK ? s.version : 0;
+}
+
+/* ---- one statement of each version ---- */
+
+/* Refused, and never heard of: the same bytes go out again, and nothing else begins before. */
+static void test_the_same_again(void)
+{
+    enter_with_authority();
+    tool_expect(1, "rotate --key a/alice.key %", "alice: not-certified");
+    tool_shell("cp a/alice.pub.new first; cp a/alice.key.new first.key; cp a/alice.pub before");
+    tool_expect(1, "rotate --key a/alice.key %", "alice: not-certified");
+    CU_ASSERT_TRUE(tool_same("a/alice.pub.new", "first"));
+    tool_expect(1, "rotate --renew --key a/alice.key %", "finish it with 'pep rotate --key a/alice.key'");
+    tool_expect(1, "rotate --now --key a/alice.key %", "finish it with");
+    tool_expect(1, "rotate --authority-key authority.key --key a/alice.key %", "finish it with");
+    tool_expect(0, "keygen --id alice --out .", NULL);
+    tool_expect(1, "rotate --next alice.key --key a/alice.key %", "finish it with");
+    CU_ASSERT_TRUE(tool_same("a/alice.key.new", "first.key") && tool_same("a/alice.pub", "before"));
+    tool_expect(0, CERTIFY_NEXT, NULL);
+    tool_expect(0, "rotate --key a/alice.key --certificate next.cert %", "rotated alice, version 2");
+    CU_ASSERT_TRUE(tool_same("a/alice.pub", "first"));
+    CU_ASSERT_FALSE(tool_exists("a/alice.key.new") || tool_exists("a/alice.pub.new"));
+    tool_expect(0, "rotate --renew --key a/alice.key %", "renewed alice, version 3");
+    tool_leave();
+}
+
+/* It was taken, and the process died before it knew. */
+static void test_taken(void)
+{
+    tool_enter(TOOL_POLICY("open"));
+    enroll_both();
+    tool_shell("cp -p a/alice.key a/alice.pub .");
+    tool_expect(0, "rotate --key a/alice.key %", "version 2");
+    tool_shell("cp a/alice.pub a/alice.pub.new; cp -p a/alice.key a/alice.key.new; cp a/alice.pub second;"
+               " mv alice.key alice.pub a/");
+    tool_expect(1, "rotate --renew --key a/alice.key %", "finish it with");
+    tool_expect(0, "rotate --key a/alice.key %", "rotated alice, version 2");
+    CU_ASSERT_TRUE(tool_same("a/alice.pub", "second"));
+    CU_ASSERT_FALSE(tool_exists("a/alice.key.new") || tool_exists("a/alice.pub.new"));
+    tool_expect(0, SEND "x", NULL);
+    tool_leave();
+}
+
+/* Another copy of the key was faster: what was signed can never follow. */
+static void test_second_copy(void)
+{
+    enter_with_authority();
+    tool_expect(1, "rotate --key a/alice.key %", "alice: not-certified");
+    tool_shell("mkdir c; cp -p a/alice.key a/alice.pub a/alice.seq c/");
+    tool_expect(0, "rotate --renew --key c/alice.key %", "renewed alice, version 2");
+    tool_expect(1, "rotate --key a/alice.key %", "the directory went on without the rotation in a/alice.pub.new");
+    CU_ASSERT_TRUE(tool_exists("a/alice.key.new") && version_of("a/alice.pub") == 1);
+    /* an authority begins anew, with the keys that are there */
+    tool_expect(0, "rotate --authority-key authority.key --key a/alice.key %", "rotated alice, version 3");
+    tool_leave();
+}
+
+/* The old key's numbers are ahead of the clock. Whoever finishes the rotation gives the new one its own. */
+static void test_ahead(void)
+{
+    tool_enter(TOOL_POLICY("open"));
+    enroll_both();
+    tool_shell("cp -p a/alice.key a/alice.pub .");
+    tool_expect(0, "rotate --key a/alice.key %", "version 2");
+    tool_shell("cp a/alice.pub a/alice.pub.new; cp -p a/alice.key a/alice.key.new; mv alice.key alice.pub a/;"
+               "{ printf 'pep-seq1\\000\\017\\000\\000\\000\\000\\000\\000\\000\\017\\000\\000\\000\\000\\000\\000';"
+               " head -c 36 /proc/sys/kernel/random/boot_id; printf '\\001\\000\\000\\000'; } > a/alice.seq");
+    tool_expect(1, SEND "x", "seq-ahead");
+    tool_expect(0, "rotate --key a/alice.key %", "rotated alice, version 2");
+    tool_expect(0, SEND "x", NULL);
+    tool_leave();
+}
+
+/* ---- a directory that is not where it was ---- */
+
+/* What was acknowledged is gone: by an older backup, or because another one had acknowledged it. */
+static void test_gone_back(void)
+{
+    char line[256];
+    tool_enter(TOOL_POLICY("open"));
+    enroll_both();
+    broker_end(&tool_broker);
+    (void)snprintf(line, sizeof(line), "cp -a %s state", broker_path(&tool_broker, "state"));
+    tool_shell(line);
+    CU_ASSERT_FATAL(broker_start(&tool_broker));
+    tool_expect(0, "rotate --key a/alice.key %", "version 2");
+    tool_shell("cp a/alice.pub second");
+    broker_end(&tool_broker);
+    (void)snprintf(line, sizeof(line), "rm -r %s; cp -a state %s", broker_path(&tool_broker, "state"),
+                   broker_path(&tool_broker, "state"));
+    tool_shell(line);
+    CU_ASSERT_FATAL(broker_start(&tool_broker));
+    tool_expect(1, SEND "x", NULL);
+    tool_expect(0, "rotate --renew --key a/alice.key %", "renewed alice, version 3");
+    CU_ASSERT_PTR_NOT_NULL(strstr(tool_err, "does not have version 2 of alice"));
+    tool_expect(0, "lookup --history alice %", " 2 ");
+    tool_expect(0, SEND "x", NULL);
+    tool_leave();
+}
+
+/* The record is ours, what is around it is somebody else's: the operator's folder takes it, ID.pub does not. */
+static void test_forged(void)
+{
+    pep_device old;
+    pep_device next;
+    pep_device thief;
+    pep_statement first;
+    pep_head head;
+    pep_error error = {""};
+    uint8_t bytes[PEP_STATEMENT_BYTES_MAX];
+    uint8_t record[PEP_RECORD_BYTES_MAX];
+    uint8_t forged[PEP_STATEMENT_BYTES_MAX];
+    size_t n;
+    tool_enter(NULL);
+    tool_expect(0, "keygen --id alice --out a", NULL);
+    uint64_t now_s = pep_now_us() / 1000000;
+    CU_ASSERT_EQUAL_FATAL(pep_device_load(&old, &error, "a/alice.key"), PEP_OK);
+    CU_ASSERT_EQUAL(pep_device_renew(&next, &old, false, now_s, now_s + 100), PEP_OK);
+    CU_ASSERT_EQUAL(pep_device_replace(&error, "a/alice.key.new", &next), PEP_OK);
+    CU_ASSERT_EQUAL(pep_device_new(&thief, "alice"), PEP_OK);
+    CU_ASSERT_EQUAL_FATAL(pep_statement_load(&first, bytes, &n, &error, "a/alice.pub"), PEP_OK);
+    CU_ASSERT_EQUAL(pep_head_begin(&head, &first), PEP_OK);
+    CU_ASSERT_EQUAL(pep_record_next(record, &n, &next, &head, now_s, now_s + 86400), PEP_OK);
+    size_t forged_n;
+    CU_ASSERT_EQUAL(pep_rotation_sign(forged, &forged_n, thief.sign_secret, &head, record, n, 1), PEP_OK);
+    CU_ASSERT_EQUAL(pep_statement_replace(&error, "forged.pub", forged, forged_n), PEP_OK);
+    tool_shell("cp a/alice.pub before; cp a/alice.key before.key");
+    broker_copy(&tool_broker, "records/alice.pub", "forged.pub");
+    tool_start_broker(TOOL_POLICY("closed"), TOOL_CONF "plugin_opt_records @/records\n");
+    tool_expect(1, "rotate --key a/alice.key %", "unproven-key");
+    CU_ASSERT_TRUE(tool_same("a/alice.pub", "before") && tool_same("a/alice.key", "before.key"));
+    tool_leave();
+}
+
+static const unit_test tests[] = {
+    {"the same statement again", test_the_same_again},
+    {"a rotation that was taken", test_taken},
+    {"a second copy", test_second_copy},
+    {"numbers ahead of the clock", test_ahead},
+    {"a directory that went back", test_gone_back},
+    {"a forged rotation", test_forged},
+};
+
+UNIT_MAIN("rotate_cli", tests)
