@@ -1443,6 +1443,7 @@ static void test_newcomer(void)
     m.from = &b.stranger;
     envelope e = sealed(&m);
     gate_message g = from_client("plain/x", &e);
+    g.username = "dev-2";
     CU_ASSERT_EQUAL(publish(&b, &g), PEP_OK);
     CU_ASSERT_EQUAL(publish(&b, &g), PEP_REPLAYED);
     tear_down(&b);
