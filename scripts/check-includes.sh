@@ -18,6 +18,7 @@ declare -A may_include=(
   [ctrl]=""
   [tests]="*"
   [bench]="*"
+  [examples]="include"
 )
 # mosquitto.h is the client's interface, but also where the error codes stand that a plugin answers with.
 plugin_headers='^(mosquitto_(broker|plugin)\.h|mosquitto/broker.*\.h)$'
