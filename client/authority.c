@@ -8,6 +8,7 @@
 #include "client/commands.h"
 #include "client/io.h"
 #include "client/print.h"
+#include "client/session.h"
 
 #define CERTIFICATE_DAYS 365
 
@@ -118,23 +119,6 @@ static const option issue_options[] = {
     {0},
 };
 
-static int read_groups(pep_certificate *c)
-{
-    const char *at = args.groups != NULL ? args.groups : "";
-    while (*at != '\0') {
-        size_t n = strcspn(at, ",");
-        if (c->group_count == PEP_GROUPS_MAX)
-            return wrong_usage("--groups: at most %d", PEP_GROUPS_MAX);
-        if (!pep_id_valid(at, n))
-            return wrong_usage("--groups '%.80s': a name is 1 to 64 of A-Z a-z 0-9 . _ : @ -", args.groups);
-        memcpy(c->groups[c->group_count++], at, n);
-        at += n;
-        if (*at == ',' && *++at == '\0')
-            return wrong_usage("--groups '%.80s': ends in a comma", args.groups);
-    }
-    return DONE;
-}
-
 static int describe_key(pep_certificate *c)
 {
     pep_record record;
@@ -147,7 +131,7 @@ static int describe_key(pep_certificate *c)
     c->gate = args.gate;
     memcpy(c->id, record.id, sizeof(c->id));
     memcpy(c->kid, record.sign_kid, sizeof(c->kid));
-    return read_groups(c);
+    return read_groups(c, args.groups);
 }
 
 static int sign(uint8_t *out, size_t *n, pep_certificate *c)

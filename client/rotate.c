@@ -16,7 +16,7 @@
 #define CUTOFF_AHEAD_US  (PEP_GRACE_S * 1000000ULL) /* what runs with the old key can go on until it sees the change */
 
 static struct {
-    const char *key, *next, *certificate, *authority_key;
+    const char *key, *next, *certificate, *authority_key, *groups;
     option_list authorities;
     option_number grace, days;
     bool renew, now, json;
@@ -31,6 +31,8 @@ static const option options[] = {
     {OPTION_TEXT, 0, false, "certificate", &args.certificate, "FILE", "an authority's word on the new key", 0, 0},
     {OPTION_TEXT, 0, false, "authority-key", &args.authority_key, "FILE",
      "recovery: signed by an authority, not the old key", 0, 0},
+    {OPTION_TEXT, 0, false, "groups", &args.groups, "A,B",
+     "with --authority-key: the groups that it certifies (default: those of the key before)", 0, 0},
     {OPTION_NUMBER, 0, false, "grace", &args.grace, "DAYS", "open what comes for the old keys so long (default: 7)", 0,
      3650},
     {OPTION_NUMBER, 0, false, "days", &args.days, "N", "how long the record is valid (default: 30)", 1, 36500},
@@ -354,24 +356,40 @@ static int sign_statement(rotation *r)
     return reason == PEP_OK ? save_statement(r) : fail_reason(reason, "cannot sign the rotation");
 }
 
+/*
+ * The groups that the device's key has by this authority, as long as that word is valid: what the directory serves is
+ * else anybody's choice. Where it serves an older one, the line in the end tells.
+ */
+static void keep_groups(const rotation *r, pep_certificate *c)
+{
+    pep_certificate before = {0};
+    pep_view bytes = r->found.entry.certificate;
+    const uint8_t(*own)[PEP_SIGN_PUBLIC_BYTES] = (const uint8_t(*)[PEP_SIGN_PUBLIC_BYTES]) & r->authority.sign_public;
+    if (bytes.n == 0 || pep_certificate_parse(&before, bytes.p, bytes.n, own, 1) != PEP_OK ||
+        pep_certificate_covers(&before, c->id, r->found.head.sign_kid, false, c->issued_s) != PEP_OK)
+        return;
+    memcpy(c->groups, before.groups, sizeof(c->groups));
+    c->group_count = before.group_count;
+}
+
 /* An authority that recovers a device certifies its new key as well, for the groups that the old one had. */
 static int certify(rotation *r)
 {
-    pep_certificate before = {0};
+    pep_certificate *c = &r->certified;
     uint64_t now_s = pep_now_us() / 1000000;
     if (args.authority_key == NULL || r->certificate_n > 0)
         return DONE;
-    pep_certificate c = {.issued_s = now_s, .not_after_s = now_s + (uint64_t)CERTIFICATE_DAYS * 86400};
-    memcpy(c.id, r->next.id, sizeof(c.id));
-    memcpy(c.kid, r->next.sign_kid, sizeof(c.kid));
-    const uint8_t(*own)[PEP_SIGN_PUBLIC_BYTES] = (const uint8_t(*)[PEP_SIGN_PUBLIC_BYTES]) & r->authority.sign_public;
-    if (r->found.entry.certificate.n > 0 &&
-        pep_certificate_parse(&before, r->found.entry.certificate.p, r->found.entry.certificate.n, own, 1) == PEP_OK &&
-        strcmp(before.id, c.id) == 0 && !before.gate) {
-        memcpy(c.groups, before.groups, sizeof(c.groups));
-        c.group_count = before.group_count;
-    }
-    pep_reason reason = pep_certificate_sign(r->certificate, &r->certificate_n, &r->authority, &c);
+    *c = (pep_certificate){.issued_s = now_s, .not_after_s = now_s + (uint64_t)CERTIFICATE_DAYS * 86400};
+    memcpy(c->id, r->next.id, sizeof(c->id));
+    memcpy(c->kid, r->next.sign_kid, sizeof(c->kid));
+    int code = read_groups(c, args.groups);
+    if (code != DONE)
+        return code;
+    if (args.groups == NULL)
+        keep_groups(r, c);
+    pep_reason reason = pep_certificate_sign(r->certificate, &r->certificate_n, &r->authority, c);
+    if (reason == PEP_BAD_ARGUMENT)
+        return wrong_usage("--groups '%.80s': names one twice", args.groups != NULL ? args.groups : "");
     return reason == PEP_OK ? DONE : fail_reason(reason, "cannot certify the new key");
 }
 
@@ -394,19 +412,39 @@ static int renew_seq(const rotation *r)
     return DONE;
 }
 
+static void print_groups(const pep_certificate *c)
+{
+    printf("certified for %d days, %s", CERTIFICATE_DAYS, c->group_count > 0 ? "for the groups" : "for no group");
+    for (size_t i = 0; i < c->group_count; i++)
+        printf(" %s", c->groups[i]);
+    printf("\n");
+}
+
+static void describe_groups(cJSON *object, const pep_certificate *c)
+{
+    cJSON *groups = json_array(object, "groups");
+    for (size_t i = 0; i < c->group_count; i++)
+        json_append(groups, c->groups[i]);
+}
+
 static int report(const rotation *r)
 {
+    bool certified = r->certified.issued_s > 0;
     char kid[HEX_KID_BYTES];
     const pep_statement *s = &r->sent.s;
     if (!args.json) {
         printf("%s %s, version %llu, kid %s\n", is_renewal(s) ? "renewed" : "rotated", s->id,
                (unsigned long long)s->version, hex_kid(kid, s->record.sign_kid));
+        if (certified)
+            print_groups(&r->certified);
         return finish_output();
     }
     cJSON *object = json_object(NULL, NULL);
     json_text(object, "id", s->id);
     json_unsigned(object, "version", s->version);
     json_kid(object, "kid", s->record.sign_kid);
+    if (certified)
+        describe_groups(object, &r->certified);
     return json_print(object);
 }
 
@@ -560,6 +598,8 @@ static int run(void)
 {
     if (args.renew && (args.next != NULL || args.now || args.authority_key != NULL))
         return wrong_usage("--renew keeps the signing key: leave out --next, --now and --authority-key");
+    if (args.groups != NULL && (args.authority_key == NULL || args.certificate != NULL))
+        return wrong_usage("--groups goes with --authority-key, which certifies, and without --certificate");
     rotation *r = calloc(1, sizeof(*r));
     if (r == NULL)
         return fail(OUT_OF_REACH, "out of memory");

@@ -122,3 +122,20 @@ int read_certificate(uint8_t bytes[PEP_CERTIFICATE_BYTES_MAX], size_t *n, const 
     pep_reason reason = pep_certificate_load(bytes, n, &error, path);
     return reason == PEP_OK ? DONE : fail_error(reason, &error);
 }
+
+int read_groups(pep_certificate *c, const char *groups)
+{
+    const char *at = groups != NULL ? groups : "";
+    while (*at != '\0') {
+        size_t n = strcspn(at, ",");
+        if (c->group_count == PEP_GROUPS_MAX)
+            return wrong_usage("--groups: at most %d", PEP_GROUPS_MAX);
+        if (!pep_id_valid(at, n))
+            return wrong_usage("--groups '%.80s': a name is 1 to 64 of A-Z a-z 0-9 . _ : @ -", groups);
+        memcpy(c->groups[c->group_count++], at, n);
+        at += n;
+        if (*at == ',' && *++at == '\0')
+            return wrong_usage("--groups '%.80s': ends in a comma", groups);
+    }
+    return DONE;
+}

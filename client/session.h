@@ -46,4 +46,7 @@ int session_lookup(session *s, found_entry *out, const char *id);
 /* Reads a file that --certificate names; *n is 0 where `path` is NULL. 0, or an exit code after a line. */
 int read_certificate(uint8_t bytes[PEP_CERTIFICATE_BYTES_MAX], size_t *n, const char *path);
 
+/* Reads what --groups names, A,B, into a certificate: 0, or 2 after a line. NULL: none. */
+int read_groups(pep_certificate *c, const char *groups);
+
 #endif

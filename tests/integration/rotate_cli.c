@@ -184,6 +184,46 @@ static void test_forged(void)
     tool_leave();
 }
 
+/* ---- recovery ---- */
+
+/* The groups of the key that is replaced, if they are this authority's word on it; or those that it is told. */
+static void test_groups(void)
+{
+    enter_with_authority();
+    tool_expect(0, "rotate --authority-key authority.key --key a/alice.key %", "for the groups fleet\n");
+    tool_expect(0, "rotate --authority-key authority.key --groups depot,fleet --json --key a/alice.key %",
+                "\"groups\":[\"depot\",\"fleet\"]");
+    tool_expect(0, "rotate --authority-key authority.key --groups '' --key a/alice.key %", "for no group\n");
+    tool_expect(2, "rotate --authority-key authority.key --groups x,x --key a/alice.key %", "names one twice");
+    tool_expect(2, "rotate --groups x --key a/alice.key %", "--groups goes with --authority-key");
+    tool_expect(0, "rotate --authority-key authority.key --groups fleet --key a/alice.key %", NULL);
+    tool_leave();
+}
+
+/* A word that is over is none, though the directory still serves it. */
+static void test_groups_over(void)
+{
+    pep_authority authority;
+    pep_statement s;
+    uint8_t statement[PEP_STATEMENT_BYTES_MAX];
+    uint8_t bytes[PEP_CERTIFICATE_BYTES_MAX];
+    size_t n;
+    enter_with_authority();
+    uint64_t now_s = pep_now_us() / 1000000;
+    CU_ASSERT_EQUAL_FATAL(pep_authority_load(&authority, NULL, "authority.key"), PEP_OK);
+    CU_ASSERT_EQUAL_FATAL(pep_statement_load(&s, statement, &n, NULL, "a/alice.pub"), PEP_OK);
+    pep_certificate c = {.issued_s = now_s + 1, .not_after_s = now_s + 2, .group_count = 1, .groups = {"fleet"}};
+    memcpy(c.id, s.id, sizeof(c.id));
+    memcpy(c.kid, s.record.sign_kid, sizeof(c.kid));
+    CU_ASSERT_EQUAL(pep_certificate_sign(bytes, &n, &authority, &c), PEP_OK);
+    CU_ASSERT_EQUAL(pep_certificate_replace(NULL, "a.cert", bytes, n), PEP_OK);
+    tool_expect(0, "enroll --key a/alice.key --certificate a.cert %", NULL); /* in the place of the first one */
+    while (pep_now_us() / 1000000 <= c.not_after_s)
+        (void)poll(NULL, 0, 50);
+    tool_expect(0, "rotate --authority-key authority.key --key a/alice.key %", "for no group\n");
+    tool_leave();
+}
+
 static const unit_test tests[] = {
     {"the same statement again", test_the_same_again},
     {"a rotation that was taken", test_taken},
@@ -191,6 +231,8 @@ static const unit_test tests[] = {
     {"numbers ahead of the clock", test_ahead},
     {"a directory that went back", test_gone_back},
     {"a forged rotation", test_forged},
+    {"groups of a recovery", test_groups},
+    {"groups of a certificate that is over", test_groups_over},
 };
 
 UNIT_MAIN("rotate_cli", tests)
