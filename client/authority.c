@@ -89,9 +89,9 @@ static int run_init(void)
 {
     char *key = path_in("authority.key");
     char *pub = path_in("authority.public");
-    int code = key != NULL && pub != NULL ? make_folder(args.dir) : fail(OUT_OF_REACH, "out of memory");
+    int code = make_folder(args.dir);
     if (code == DONE)
-        code = make_authority(key, pub);
+        code = key != NULL && pub != NULL ? make_authority(key, pub) : fail(OUT_OF_REACH, "out of memory");
     free(key);
     free(pub);
     return code;

@@ -415,7 +415,7 @@ static void the_tool_says_at_once_that_the_store_is_away(void)
         int64_t start = monotonic_ms();
         CU_ASSERT_EQUAL(tool(words[i][0], words[i][1], &said), 3);
         CU_ASSERT_TRUE(said);
-        CU_ASSERT_TRUE(monotonic_ms() - start < 2 * SECOND_MS || PATIENT);
+        CU_ASSERT_TRUE(monotonic_ms() - start < 2L * SECOND_MS || PATIENT);
     }
     CU_ASSERT_TRUE_FATAL(postgres_again(&server));
     strike();
