@@ -44,17 +44,21 @@ static pep_reason judge_times(const pep_envelope *e, const pep_opener *o)
     return e->exp_s > 0 && o->now_us / 1000000 > e->exp_s ? PEP_EXPIRED : PEP_OK;
 }
 
-static const pep_record *find_sender(const pep_envelope *e, const pep_opener *o)
+/* What is pinned counts: a record from a file says who had the key once, and not whether he still has. */
+static pep_reason find_sender(const pep_record **out, const pep_envelope *e, const pep_opener *o)
 {
-    const pep_record *sender = o->senders == NULL ? NULL : pep_keyring_find(o->senders, e->kid);
-    return sender == NULL && o->pins != NULL ? pep_pins_find(o->pins, e->kid) : sender;
+    *out = o->pins != NULL ? pep_pins_find(o->pins, e->kid) : NULL;
+    if (*out != NULL)
+        return PEP_OK;
+    *out = o->senders != NULL ? pep_keyring_find(o->senders, e->kid) : NULL;
+    if (*out == NULL)
+        return PEP_UNKNOWN_SIGNER;
+    return o->pins != NULL ? pep_pins_judge(o->pins, *out) : PEP_OK;
 }
 
 /* What an ended key signed up to its cutoff stays what it was, also when its record has expired since. */
 static pep_reason judge_sender(const pep_envelope *e, const pep_record *sender, const pep_opener *o)
 {
-    if (sender == NULL)
-        return PEP_UNKNOWN_SIGNER;
     if (sender->ended != PEP_OK)
         return e->seq > sender->cutoff ? sender->ended : PEP_OK;
     return o->now_us / 1000000 > sender->not_after_s ? PEP_EXPIRED_SIGNER : PEP_OK;
@@ -66,8 +70,9 @@ static pep_reason judge(pep_opened *out, const pep_opener *o)
     pep_reason reason = judge_topic(e, o);
     if (reason != PEP_OK)
         return reason;
-    out->sender = find_sender(e, o);
-    reason = judge_sender(e, out->sender, o);
+    reason = find_sender(&out->sender, e, o);
+    if (reason == PEP_OK)
+        reason = judge_sender(e, out->sender, o);
     if (reason != PEP_OK)
         return reason;
     if (e->mode == PEP_MODE_SIGNED && !o->allow_signed_only)

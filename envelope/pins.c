@@ -65,6 +65,7 @@ typedef struct {
     ino_t inode;
     off_t size;
     struct timespec changed;
+    uid_t owner;
 } stamp;
 
 typedef struct pin pin;
@@ -192,7 +193,20 @@ static bool stamp_of(stamp *out, const char *path)
     out->inode = st.st_ino;
     out->size = st.st_size;
     out->changed = st.st_mtim;
+    out->owner = st.st_uid;
     return true;
+}
+
+/* Who owns a pin decides whom this process believes; root does in any case. */
+static bool is_ours(uid_t owner)
+{
+    return owner == geteuid() || owner == 0;
+}
+
+static pep_reason refuse_owner(pep_error *error, const char *path)
+{
+    return pep_fail(error, PEP_UNSAFE_FILE, "%s belongs to another user, who could choose whom this one believes",
+                    path);
 }
 
 static bool same_stamp(const stamp *a, const stamp *b)
@@ -211,6 +225,8 @@ static pep_reason load_chain(chain *out, stamp *when, pep_error *error, const pe
     path_of(path, pins, id, PIN_ENDING);
     if (!stamp_of(when, path))
         return errno == ENOENT ? PEP_OK : pep_fail_errno(error, PEP_CANNOT_READ, "read", path);
+    if (!is_ours(when->owner))
+        return refuse_owner(error, path);
     pep_reason reason = file_read_armored(bytes, &n, error, path, PIN_LABEL, FILE_SECRET);
     if (reason == PEP_OK && (!read_pin(out, (pep_view){bytes, n}) || !understand_pin(out, id)))
         reason =
@@ -298,16 +314,30 @@ static bool signed_by(const pep_statement *s, const uint8_t authority[PEP_SIGN_P
            verify_sign1(work, sizeof work, s->protected_bytes, s->payload, s->signature, authority) == PEP_OK;
 }
 
+static bool signed_by_authority(const pep_pins *pins, const pep_statement *s)
+{
+    for (size_t i = 0; i < pins->authority_count; i++)
+        if (signed_by(s, pins->authorities[i]))
+            return true;
+    return false;
+}
+
 /* A recovery is an authority's word on whose the key is, as a certificate is. */
 static bool is_recovery(const pep_pins *pins, const chain *c)
 {
     pep_statement s;
-    if (pep_statement_parse(&s, c->statement, c->statement_n) != PEP_OK || s.kind != PEP_STATEMENT_ROTATION)
-        return false;
-    for (size_t i = 0; i < pins->authority_count; i++)
-        if (signed_by(&s, pins->authorities[i]))
-            return true;
-    return false;
+    return pep_statement_parse(&s, c->statement, c->statement_n) == PEP_OK && s.kind == PEP_STATEMENT_ROTATION &&
+           signed_by_authority(pins, &s);
+}
+
+/*
+ * Whether a chain may begin here. Around a genuine record anybody can sign a rotation, and what is pinned then is a
+ * statement that nothing genuine ever follows: somebody who is known must have signed the whole of it.
+ */
+static bool is_whole(const pep_pins *pins, const pep_statement *s)
+{
+    return s->kind == PEP_STATEMENT_RECORD ||
+           (s->kind == PEP_STATEMENT_ROTATION && (signed_by(s, s->record.sign_public) || signed_by_authority(pins, s)));
 }
 
 /* Whether the certificate is for this device's key; *until_s: until when. now_s 0: at any time. */
@@ -582,6 +612,7 @@ typedef struct {
     chain c; /* before, then after */
     stamp when;
     pep_pin_news news;
+    bool given;   /* by the user's own hand: it may begin a pin wherever its chain stands */
     bool changed; /* c is to be written */
     bool doubted;
 } judgement;
@@ -671,7 +702,7 @@ static pep_reason judge_newer(pep_pins *pins, judgement *j)
     j->news = PEP_PIN_FIRST;
     j->changed = !j->c.known;
     if (!j->c.known)
-        return move_on(&j->c, s, j->entry.statement);
+        return j->given || is_whole(pins, s) ? move_on(&j->c, s, j->entry.statement) : PEP_NEEDS_HISTORY;
     if (s->version > j->c.head.version + 1)
         return PEP_NEEDS_HISTORY;
     bool same_key = memcmp(before, s->record.sign_kid, sizeof before) == 0;
@@ -718,6 +749,11 @@ static bool keeps_certificate(const pep_pins *pins, judgement *j)
     return is_certified(pins, &j->c);
 }
 
+static pep_reason fail_judged(pep_error *error, const char *id, pep_reason reason)
+{
+    return pep_fail(error, reason, "%s: %s (%s)", id, pep_reason_name(reason), pep_reason_text(reason));
+}
+
 static pep_reason judge(judgement *j, pep_error *error, pep_pins *pins)
 {
     bool pending;
@@ -734,9 +770,7 @@ static pep_reason judge(judgement *j, pep_error *error, pep_pins *pins)
         j->changed = false;
         j->doubted = true;
     }
-    return reason == PEP_OK
-               ? reason
-               : pep_fail(error, reason, "%s: %s (%s)", j->id, pep_reason_name(reason), pep_reason_text(reason));
+    return reason == PEP_OK ? reason : fail_judged(error, j->id, reason);
 }
 
 static bool is_accepted(pep_reason reason)
@@ -784,11 +818,20 @@ pep_reason pep_pins_take(pep_pins *pins, pep_pin_news *news, pep_error *error, c
         return pep_fail(error, PEP_BAD_ARGUMENT, "'%.80s' is no id", id);
     pep_reason reason = parse_entry(&j, entry, entry_n);
     if (reason != PEP_OK)
-        return pep_fail(error, reason, "%s: %s (%s)", id, pep_reason_name(reason), pep_reason_text(reason));
+        return fail_judged(error, id, reason);
     reason = take(&j, error, pins);
     if (reason == PEP_OK)
         *news = j.news;
     return reason;
+}
+
+pep_reason pep_pins_give(pep_pins *pins, pep_error *error, const pep_statement *statement, const uint8_t *bytes,
+                         size_t n)
+{
+    judgement j = {.id = statement->id, .given = true, .statement = *statement, .entry.statement = {bytes, n}};
+    pep_reason reason = take(&j, error, pins);
+    bool older = reason == PEP_VERSION_WENT_BACK || reason == PEP_NEEDS_HISTORY; /* or newer than can be judged here */
+    return older && pep_pins_find_id(pins, j.id) != NULL ? PEP_OK : reason;
 }
 
 /* ---- a history ---- */
@@ -850,8 +893,9 @@ static pep_reason step_beyond(pep_pins *pins, walk *w, const pep_statement *s, p
     bool record = s->kind != PEP_STATEMENT_REVOCATION;
     if (record && is_anothers(pins, w->id, s->record.sign_kid))
         return PEP_KID_TAKEN;
-    pep_reason reason = w->c.known ? advance(pins, &w->c, NULL, s, bytes) : move_on(&w->c, s, bytes);
-    if (reason == PEP_OK)
+    bool began = w->c.known;
+    pep_reason reason = began ? advance(pins, &w->c, NULL, s, bytes) : move_on(&w->c, s, bytes);
+    if (reason == PEP_OK && (began || is_whole(pins, s))) /* what follows names the hash of where it began */
         w->good = w->c;
     if (reason != PEP_UNPROVEN_KEY || record)
         return reason;
@@ -861,19 +905,22 @@ static pep_reason step_beyond(pep_pins *pins, walk *w, const pep_statement *s, p
 static pep_reason walk_through(pep_pins *pins, walk *w, const pep_view *statements, size_t count)
 {
     bool below = false;
+    bool first = !w->c.known;
     w->good = w->c;
     for (size_t i = 0; i < count; i++) {
         pep_statement s;
         pep_reason reason = pep_statement_parse(&s, statements[i].p, statements[i].n);
         if (reason == PEP_OK && strcmp(s.id, w->id) != 0)
             reason = PEP_WRONG_ID;
-        below = w->c.known && !w->joined && s.version <= w->c.head.version && (i == 0 || below);
+        if (reason == PEP_OK && first && s.kind == PEP_STATEMENT_RECORD)
+            w->c = (chain){0}; /* the operator gave the device other keys: its chain begins again */
+        below = !first && !w->joined && s.version <= w->c.head.version && (i == 0 || below);
         if (reason == PEP_OK)
             reason = below ? step_below(w, &s, statements[i]) : step_beyond(pins, w, &s, statements[i], i + 1 == count);
         if (reason != PEP_OK)
             return reason;
     }
-    return below && !w->joined ? PEP_NEEDS_HISTORY : PEP_OK;
+    return (below && !w->joined) || (w->c.known && !w->good.known) ? PEP_NEEDS_HISTORY : PEP_OK;
 }
 
 /* Keeps a chain that no authority has certified yet until an entry does. */
@@ -947,6 +994,8 @@ static pep_reason check_folder(pep_error *error, const char *folder)
         return pep_fail_errno(error, PEP_CANNOT_READ, "read the folder", folder);
     if (!S_ISDIR(st.st_mode))
         return pep_fail(error, PEP_CANNOT_READ, "%s is not a folder", folder);
+    if (!is_ours(st.st_uid))
+        return refuse_owner(error, folder);
     if ((st.st_mode & (S_IWGRP | S_IWOTH)) != 0)
         return pep_fail(error, PEP_UNSAFE_FILE, "others may write in %s, which holds pins: chmod 700 %s", folder,
                         folder);
@@ -1046,4 +1095,26 @@ const pep_record *pep_pins_find(pep_pins *pins, const uint8_t kid[PEP_KID_BYTES]
         return NULL;
     key = find_key(pins, kid); /* it may have moved */
     return key != NULL ? &key->record : NULL;
+}
+
+/* Of a device whose pin cannot be read nothing is known, and something is pinned. */
+static bool has_file(const pep_pins *pins, const char *id)
+{
+    char path[PATH_BYTES];
+    stamp when;
+    path_of(path, pins, id, PIN_ENDING);
+    return stamp_of(&when, path) || errno != ENOENT;
+}
+
+pep_reason pep_pins_judge(pep_pins *pins, const pep_record *record)
+{
+    const pep_record *pinned = pep_pins_find_id(pins, record->id);
+    const pin *p = find_pin(pins, record->id);
+    if ((p != NULL && p->doubted) || (pinned != NULL && pinned->ended == PEP_REVOKED_SIGNER))
+        return PEP_REVOKED_SIGNER;
+    if (pinned != NULL)
+        return memcmp(pinned->sign_kid, record->sign_kid, PEP_KID_BYTES) == 0 ? PEP_OK : PEP_ROTATED_SIGNER;
+    if (pins->authority_count > 0)
+        return PEP_NOT_CERTIFIED;
+    return has_file(pins, record->id) ? PEP_UNKNOWN_SIGNER : PEP_OK;
 }

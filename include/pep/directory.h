@@ -272,16 +272,27 @@ PEP_API void pep_pins_close(pep_pins *pins);
  * PEP_VERSION_WENT_BACK, PEP_UNPROVEN_KEY (another key, and the old one did not sign it), PEP_BROKEN_CHAIN (also two
  * statements of one version), PEP_KID_TAKEN (pinned for another id), PEP_REVOKED_SIGNER (pinned where the device or an
  * authority signed it; else nothing of the device is believed here while that is what is served), PEP_NEEDS_HISTORY
- * (versions lie between: ask, and call pep_pins_take_history), PEP_BAD_FILE (a damaged pin), PEP_CANNOT_WRITE,
+ * (versions lie between, or nothing is pinned and nobody who is known signed the rotation: ask, and call
+ * pep_pins_take_history), PEP_BAD_FILE (a damaged pin), PEP_CANNOT_WRITE,
  * PEP_LOCKED. now_s 0: no clock.
  */
 PEP_API PEP_MUST_CHECK pep_reason pep_pins_take(pep_pins *pins, pep_pin_news *news, pep_error *error, const char *id,
                                                 const uint8_t *entry, size_t entry_n, uint64_t now_s);
 
 /*
+ * Takes a statement that the user was given by hand, a .pub file: it may begin a pin in whatever version. Else it is
+ * judged as an entry without a certificate and without a clock; PEP_OK also where what is pinned is newer, or so old
+ * that versions lie between.
+ */
+PEP_API PEP_MUST_CHECK pep_reason pep_pins_give(pep_pins *pins, pep_error *error, const pep_statement *statement,
+                                                const uint8_t *bytes, size_t n);
+
+/*
  * Walks the chain through `statements`, in their order, from what is pinned (or from the first, where nothing is), and
  * pins each step; those at or below the pinned version are compared and passed over. Follow it with pep_pins_take of
  * the entry. Old keys that it learns verify what they signed up to their cutoff.
+ * Where nothing is pinned a record of version 1 begins the chain anew wherever it stands; a rotation begins one where
+ * the record's own key or an authority signed it, or the next statement follows it: else PEP_NEEDS_HISTORY.
  */
 PEP_API PEP_MUST_CHECK pep_reason pep_pins_take_history(pep_pins *pins, pep_error *error, const char *id,
                                                         const pep_view *statements, size_t count);
@@ -295,6 +306,13 @@ PEP_API PEP_MUST_CHECK pep_reason pep_pins_forget(pep_pins *pins, pep_error *err
  */
 PEP_API const pep_record *pep_pins_find_id(pep_pins *pins, const char *id);
 PEP_API const pep_record *pep_pins_find(pep_pins *pins, const uint8_t kid[PEP_KID_BYTES]);
+
+/*
+ * Whether a record that came another way, in a file, may be believed beside what is pinned: PEP_REVOKED_SIGNER where
+ * its device was revoked or may have been, PEP_ROTATED_SIGNER where another key is pinned for its id,
+ * PEP_NOT_CERTIFIED where there are authorities and no certified pin, PEP_UNKNOWN_SIGNER where the pin cannot be read.
+ */
+PEP_API PEP_MUST_CHECK pep_reason pep_pins_judge(pep_pins *pins, const pep_record *record);
 
 #ifdef __cplusplus
 }

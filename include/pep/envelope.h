@@ -136,8 +136,8 @@ PEP_API PEP_MUST_CHECK pep_reason pep_verify_key(uint8_t *work, size_t work_n, c
 /* Who opens, and what he asks for. Zero it, then set what is wanted. */
 typedef struct {
     const pep_device *me;       /* needed in direct mode */
-    const pep_keyring *senders; /* the records to believe; may be NULL */
-    struct pep_pins *pins;      /* asked where `senders` does not know a kid; may be NULL */
+    const pep_keyring *senders; /* the records to believe, unless `pins` says otherwise; may be NULL */
+    struct pep_pins *pins;      /* asked first, and about who is found in `senders`: pep_pins_judge; may be NULL */
     const pep_epoch *epochs;    /* epoch keys that are known */
     size_t epoch_count;
     pep_view topic;         /* the topic it arrived on, prefix removed; p == NULL: not compared (files, not MQTT) */

@@ -186,6 +186,44 @@ static void test_pins(void)
     end();
 }
 
+/* What is pinned of a device counts, whatever record of it a keyring holds. */
+static void test_pins_and_keyring(void)
+{
+    pep_error error;
+    pep_pins *pins;
+    pep_opened opened;
+    uint8_t work[PEP_WORK_BYTES(CUT_BYTES)];
+    begin();
+    scratch_begin();
+    CU_ASSERT_EQUAL_FATAL(pep_pins_open(&pins, &error, scratch_path("pins"), NULL, 0), PEP_OK);
+    const pep_opener opener = {.me = &me, .senders = ring, .pins = pins, .topic = topic, .now_us = NOW_S * S_US};
+    CU_ASSERT_EQUAL(pep_open(&opened, work, sizeof work, &opener, envelope.p, envelope.n), PEP_OK);
+    pep_device other = device_of("sender", 2); /* another key of that id was believed */
+    cut record = record_of(&other);
+    const pep_view history[] = {view_of(&record)};
+    CU_ASSERT_EQUAL_FATAL(pep_pins_take_history(pins, &error, "sender", history, 1), PEP_OK);
+    CU_ASSERT_EQUAL(pep_open(&opened, work, sizeof work, &opener, envelope.p, envelope.n), PEP_ROTATED_SIGNER);
+    CU_ASSERT_EQUAL(pep_pins_forget(pins, &error, "sender"), PEP_OK);
+    kept_record()->not_after_s = NOW_S - 1; /* a file that has expired does not hide a pin that has not */
+    CU_ASSERT_EQUAL(pep_open(&opened, work, sizeof work, &opener, envelope.p, envelope.n), PEP_EXPIRED_SIGNER);
+    record = record_of(&sender);
+    const pep_view own[] = {view_of(&record)};
+    CU_ASSERT_EQUAL_FATAL(pep_pins_take_history(pins, &error, "sender", own, 1), PEP_OK);
+    CU_ASSERT_EQUAL(pep_open(&opened, work, sizeof work, &opener, envelope.p, envelope.n), PEP_OK);
+    pep_pins_close(pins);
+    pep_authority authority;
+    CU_ASSERT_EQUAL_FATAL(pep_authority_new(&authority), PEP_OK);
+    CU_ASSERT_EQUAL_FATAL(pep_pins_open(&pins, &error, scratch_path("certified"),
+                                        (const uint8_t(*)[PEP_SIGN_PUBLIC_BYTES]) & authority.sign_public, 1),
+                          PEP_OK);
+    pep_opener strict = opener;
+    strict.pins = pins;
+    CU_ASSERT_EQUAL(pep_open(&opened, work, sizeof work, &strict, envelope.p, envelope.n), PEP_NOT_CERTIFIED);
+    pep_pins_close(pins);
+    scratch_end();
+    end();
+}
+
 static void test_start(void)
 {
     CU_ASSERT_EQUAL(pep_init(), PEP_OK);
@@ -199,6 +237,7 @@ static const unit_test tests[] = {
     {"a sender's key that ended opens up to its cutoff", test_ended},
     {"also when its record has expired since", test_ended_and_expired},
     {"pins are asked where the keyring knows nothing", test_pins},
+    {"what is pinned counts more than a file", test_pins_and_keyring},
 };
 
 UNIT_MAIN("opening", tests)

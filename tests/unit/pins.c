@@ -151,6 +151,15 @@ static pep_reason take_history(pep_pins *pins, const person *p, size_t from, siz
     return pep_pins_take_history(pins, &error, p->head.id, views, to - from + 1);
 }
 
+/* As a file that the user has put there. */
+static pep_reason give(pep_pins *pins, const person *p, size_t version)
+{
+    pep_statement s;
+    size_t i = (version == 0 ? p->count : version) - 1;
+    CU_ASSERT_EQUAL_FATAL(pep_statement_parse(&s, p->bytes[i], p->n[i]), PEP_OK);
+    return pep_pins_give(pins, &error, &s, p->bytes[i], p->n[i]);
+}
+
 #define EXPECT_NEWS(expected, pins, id, s)                                                                             \
     do {                                                                                                               \
         CU_ASSERT_EQUAL(take(pins, id, s), PEP_OK);                                                                    \
@@ -467,7 +476,7 @@ static void test_history_below(void)
     renew(&alice);
     rotate(&alice);
     pep_pins *pins = open_pins();
-    EXPECT_NEWS(PEP_PIN_FIRST, pins, "alice", serve(&alice, 0));
+    CU_ASSERT_EQUAL(give(pins, &alice, 0), PEP_OK);
     CU_ASSERT_PTR_NULL(pep_pins_find(pins, first));
     CU_ASSERT_EQUAL(take_history(pins, &alice, 1, 3), PEP_NEEDS_HISTORY); /* it ends before what is known */
     CU_ASSERT_PTR_NULL(pep_pins_find(pins, first));
@@ -492,7 +501,7 @@ static void test_forged_history(void)
     rotate(&other);
     rotate(&other);
     pep_pins *pins = open_pins();
-    EXPECT_NEWS(PEP_PIN_FIRST, pins, "alice", serve(&alice, 0));
+    CU_ASSERT_EQUAL(give(pins, &alice, 0), PEP_OK);
     CU_ASSERT_EQUAL(take_history(pins, &other, 1, 4), PEP_BROKEN_CHAIN);
     CU_ASSERT_EQUAL(take_history(pins, &other, 4, 4), PEP_BROKEN_CHAIN);
     CU_ASSERT_EQUAL(take_history(pins, &other, 2, 3), PEP_BROKEN_CHAIN);
@@ -524,6 +533,152 @@ static void test_history_from_nothing(void)
     scratch_end();
 }
 
+/* ---- first contact behind version 1 ---- */
+
+/* Somebody's signature around alice's newest record. */
+static served forge_around(person *p)
+{
+    uint8_t record[PEP_RECORD_BYTES_MAX];
+    uint8_t bytes[PEP_STATEMENT_BYTES_MAX];
+    size_t record_n;
+    size_t n;
+    pep_head head = p->head;
+    p->before = p->device;
+    CU_ASSERT_EQUAL_FATAL(pep_device_renew(&p->device, &p->before, false, NOW, NOW + DAY), PEP_OK);
+    CU_ASSERT_EQUAL_FATAL(pep_record_next(record, &record_n, &p->device, &head, NOW, NOW + DAY), PEP_OK);
+    CU_ASSERT_EQUAL_FATAL(pep_rotation_sign(bytes, &n, p->before.sign_secret, &head, record, record_n, NOW * 1000000),
+                          PEP_OK);
+    add(p, bytes, n);
+    CU_ASSERT_EQUAL_FATAL(pep_rotation_sign(bytes, &n, mallory.device.sign_secret, &head, record, record_n, 5), PEP_OK);
+    return serve_bytes(bytes, n, (pep_view){NULL, 0});
+}
+
+static void test_first_by_rotation(void)
+{
+    prepare();
+    served forged = forge_around(&alice);
+    pep_entry e;
+    CU_ASSERT_EQUAL_FATAL(pep_entry_parse(&e, forged.bytes, forged.n), PEP_OK);
+    pep_view forged_history[] = {{alice.bytes[0], alice.n[0]}, e.statement};
+    pep_pins *pins = open_pins();
+    EXPECT_REFUSED(PEP_NEEDS_HISTORY, pins, "alice", forged);
+    EXPECT_REFUSED(PEP_NEEDS_HISTORY, pins, "alice", serve(&alice, 0));
+    CU_ASSERT_EQUAL(pep_pins_take_history(pins, &error, "alice", &e.statement, 1), PEP_NEEDS_HISTORY);
+    CU_ASSERT_EQUAL(take_history(pins, &alice, 2, 2), PEP_NEEDS_HISTORY);
+    CU_ASSERT_PTR_NULL(pep_pins_find_id(pins, "alice"));
+    CU_ASSERT_EQUAL(pep_pins_take_history(pins, &error, "alice", forged_history, 2), PEP_UNPROVEN_KEY);
+    CU_ASSERT_EQUAL(pinned_version(pins, "alice"), 1); /* genuine as far as that */
+    CU_ASSERT_EQUAL(take_history(pins, &alice, 1, 2), PEP_OK);
+    EXPECT_REFUSED(PEP_BROKEN_CHAIN, pins, "alice", forged);
+    EXPECT_NEWS(PEP_PIN_SAME, pins, "alice", serve(&alice, 0));
+    renew(&alice);
+    EXPECT_NEWS(PEP_PIN_RENEWED, pins, "alice", serve(&alice, 0)); /* nothing is poisoned */
+    pep_pins_close(pins);
+    scratch_end();
+}
+
+/* A certificate says whose the key is, and nothing of the rotation around its record; an authority's signature does. */
+static void test_first_by_rotation_certified(void)
+{
+    prepare();
+    rotate(&alice);
+    pep_pins *pins = open_with_authority();
+    EXPECT_REFUSED(PEP_NEEDS_HISTORY, pins, "alice",
+                   serve_certified(&alice, "alice", alice.head.sign_kid, NOW + DAY, false));
+    go_on(&alice, false, authority.sign_secret, NOW + DAY);
+    EXPECT_NEWS(PEP_PIN_FIRST, pins, "alice", serve(&alice, 0));
+    pep_pins_close(pins);
+    scratch_end();
+}
+
+/* Where the next one follows it, a rotation was genuine, whoever signed it. Where an operator gave the device other
+ * keys, its history begins again. */
+static void test_history_begins(void)
+{
+    person other;
+    prepare();
+    rotate(&alice);
+    rotate(&alice);
+    pep_pins *pins = open_pins();
+    CU_ASSERT_EQUAL(take_history(pins, &alice, 2, 3), PEP_OK);
+    EXPECT_NEWS(PEP_PIN_SAME, pins, "alice", serve(&alice, 0));
+    CU_ASSERT_EQUAL(pep_pins_forget(pins, &error, "alice"), PEP_OK);
+    begin(&other, "alice");
+    rotate(&other);
+    pep_view both[] = {{alice.bytes[0], alice.n[0]},
+                       {alice.bytes[1], alice.n[1]},
+                       {other.bytes[0], other.n[0]},
+                       {other.bytes[1], other.n[1]}};
+    CU_ASSERT_EQUAL(pep_pins_take_history(pins, &error, "alice", both, 4), PEP_OK);
+    EXPECT_NEWS(PEP_PIN_SAME, pins, "alice", serve(&other, 0));
+    CU_ASSERT_PTR_NULL(pep_pins_find(pins, alice.before.sign_kid));
+    CU_ASSERT_NOT_EQUAL(take_history(pins, &alice, 1, 3), PEP_OK); /* and never behind what is pinned */
+    pep_pins_close(pins);
+    scratch_end();
+}
+
+/* ---- what was given by hand ---- */
+
+static void test_given(void)
+{
+    prepare();
+    rotate(&alice);
+    rotate(&alice);
+    pep_pins *pins = open_pins();
+    CU_ASSERT_EQUAL(give(pins, &alice, 2), PEP_OK);
+    CU_ASSERT_EQUAL(pinned_version(pins, "alice"), 2);
+    CU_ASSERT_EQUAL(give(pins, &alice, 1), PEP_OK); /* an older file changes nothing */
+    CU_ASSERT_EQUAL(pinned_version(pins, "alice"), 2);
+    CU_ASSERT_EQUAL(give(pins, &alice, 3), PEP_OK); /* the next one moves it on */
+    CU_ASSERT_EQUAL(pinned_version(pins, "alice"), 3);
+    person other;
+    begin(&other, "alice");
+    rotate(&other);
+    rotate(&other);
+    CU_ASSERT_EQUAL(give(pins, &other, 0), PEP_UNPROVEN_KEY);
+    pep_pins_close(pins);
+    CU_ASSERT_EQUAL_FATAL(unlink(scratch_path("pins/alice.pin")), 0);
+    pins = open_with_authority();
+    CU_ASSERT_EQUAL(give(pins, &alice, 1), PEP_NOT_CERTIFIED);
+    CU_ASSERT_PTR_NULL(pep_pins_find_id(pins, "alice"));
+    pep_pins_close(pins);
+    scratch_end();
+}
+
+static pep_record record_in(const person *p, size_t version)
+{
+    pep_statement s;
+    CU_ASSERT_EQUAL_FATAL(pep_statement_parse(&s, p->bytes[version - 1], p->n[version - 1]), PEP_OK);
+    return s.record;
+}
+
+static void test_judge(void)
+{
+    prepare();
+    pep_record first = record_in(&alice, 1);
+    pep_record strange = record_in(&mallory, 1);
+    pep_pins *pins = open_pins();
+    CU_ASSERT_EQUAL(pep_pins_judge(pins, &first), PEP_OK); /* nobody said anything of it */
+    EXPECT_NEWS(PEP_PIN_FIRST, pins, "alice", serve(&alice, 0));
+    CU_ASSERT_EQUAL(pep_pins_judge(pins, &first), PEP_OK);
+    rotate(&alice);
+    EXPECT_NEWS(PEP_PIN_ROTATED, pins, "alice", serve(&alice, 0));
+    CU_ASSERT_EQUAL(pep_pins_judge(pins, &first), PEP_ROTATED_SIGNER);
+    end_by(&alice, alice.device.sign_secret);
+    EXPECT_REFUSED(PEP_REVOKED_SIGNER, pins, "alice", serve(&alice, 0));
+    CU_ASSERT_EQUAL(pep_pins_judge(pins, &first), PEP_REVOKED_SIGNER);
+    end_by(&mallory, mallory.device.sign_secret); /* nothing is pinned of her, and somebody says that she is revoked */
+    EXPECT_REFUSED(PEP_REVOKED_SIGNER, pins, "mallory", serve(&mallory, 0));
+    CU_ASSERT_EQUAL(pep_pins_judge(pins, &strange), PEP_REVOKED_SIGNER);
+    write_file(scratch_path("pins/alice.pin"), "x", 1, 0600);
+    CU_ASSERT_EQUAL(pep_pins_judge(pins, &first), PEP_UNKNOWN_SIGNER); /* a damaged pin is not none */
+    pep_pins_close(pins);
+    pins = open_with_authority();
+    CU_ASSERT_EQUAL(pep_pins_judge(pins, &strange), PEP_NOT_CERTIFIED);
+    pep_pins_close(pins);
+    scratch_end();
+}
+
 /* Former keys are remembered up to a limit; beyond it the oldest are unknown again. */
 static void test_many_rotations(void)
 {
@@ -538,6 +693,8 @@ static void test_many_rotations(void)
     }
     CU_ASSERT_PTR_NULL(pep_pins_find(pins, first));
     CU_ASSERT_PTR_NOT_NULL(pep_pins_find(pins, alice.before.sign_kid));
+    pep_record forgotten = record_in(&alice, 1);
+    CU_ASSERT_EQUAL(pep_pins_judge(pins, &forgotten), PEP_ROTATED_SIGNER); /* and not believed from a file */
     CU_ASSERT_EQUAL(take_history(pins, &alice, 1, 31), PEP_OK);
     CU_ASSERT_EQUAL(pinned_version(pins, "alice"), 31);
     pep_pins_close(pins);
@@ -973,6 +1130,28 @@ static void test_bad_folders(void)
     scratch_end();
 }
 
+/* Whoever owns the folder or a pin decides whom we believe: only we and root may. */
+static void test_owners(void)
+{
+    pep_pins *pins;
+    if (geteuid() != 0)
+        return; /* nobody else can give files away */
+    prepare();
+    CU_ASSERT_EQUAL_FATAL(mkdir(scratch_path("other"), 0700), 0);
+    CU_ASSERT_EQUAL_FATAL(chown(scratch_path("other"), NOBODY, NOBODY), 0);
+    CU_ASSERT_EQUAL(pep_pins_open(&pins, &error, scratch_path("other"), NULL, 0), PEP_UNSAFE_FILE);
+    CU_ASSERT_PTR_NOT_NULL(strstr(error.text, "another user"));
+    pins = open_pins();
+    EXPECT_NEWS(PEP_PIN_FIRST, pins, "alice", serve(&alice, 0));
+    CU_ASSERT_EQUAL_FATAL(chown(scratch_path("pins/alice.pin"), NOBODY, NOBODY), 0);
+    EXPECT_REFUSED(PEP_UNSAFE_FILE, pins, "alice", serve(&alice, 0));
+    pep_pins_close(pins);
+    pins = open_pins();
+    CU_ASSERT_PTR_NULL(pep_pins_find_id(pins, "alice"));
+    pep_pins_close(pins);
+    scratch_end();
+}
+
 /* Cut at each byte, or with one altered: an error that names the file, and never a device that is seen first. */
 static void test_damaged(void)
 {
@@ -1026,6 +1205,11 @@ static const unit_test tests[] = {
     {"history below the pin", test_history_below},
     {"forged histories", test_forged_history},
     {"history from nothing", test_history_from_nothing},
+    {"first contact by a rotation", test_first_by_rotation},
+    {"first contact by a rotation, certified", test_first_by_rotation_certified},
+    {"where a history begins", test_history_begins},
+    {"given by hand", test_given},
+    {"what is pinned, and records from files", test_judge},
     {"many rotations", test_many_rotations},
     {"revoked by the device", test_revoked_by_device},
     {"revoked, then more", test_revoked_then_more},
@@ -1044,6 +1228,7 @@ static const unit_test tests[] = {
     {"a full disk", test_full_disk},
     {"a folder that cannot be written", test_unwritable_folder},
     {"folders that are none, or everybody's", test_bad_folders},
+    {"files of other users", test_owners},
     {"damaged files", test_damaged},
 };
 
