@@ -228,8 +228,10 @@ static int enroll(enrolment *e)
         code = read_certificate(e->certificate, &e->certificate_n, args.certificate);
     if (code == DONE)
         code = read_token(e);
-    if (code == DONE)
+    if (code == DONE) {
+        warn_if_rotating(e->session.files.key);
         code = session_connect(&e->session);
+    }
     return code == DONE ? send_command(e) : code;
 }
 

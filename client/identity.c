@@ -171,3 +171,57 @@ int lock_key(const char *path, bool wait)
         close(fd);
     }
 }
+
+/* ---- former keys ---- */
+
+/* How many former keys are still to be kept: the newest come first. */
+static size_t count_kept(const pep_device *device)
+{
+    uint64_t now_s = pep_now_us() / 1000000;
+    size_t kept = device->previous_count;
+    while (kept > 0 && device->previous[kept - 1].until_s < now_s)
+        kept--;
+    return kept;
+}
+
+static void drop_from(pep_device *device, size_t kept)
+{
+    explicit_bzero(&device->previous[kept], (device->previous_count - kept) * sizeof(device->previous[0]));
+    device->previous_count = kept;
+}
+
+/* The file is read again under its lock, because a rotation may have replaced it. */
+static void rewrite_key(const char *path)
+{
+    pep_device device;
+    int lock = lock_key(path, false);
+    if (lock < 0)
+        return;
+    if (pep_device_load(&device, NULL, path) == PEP_OK) {
+        drop_from(&device, count_kept(&device));
+        (void)!pep_device_replace(NULL, path, &device);
+    }
+    pep_device_wipe(&device);
+    close(lock);
+}
+
+void drop_old_keys(pep_device *device, const char *path)
+{
+    size_t kept = count_kept(device);
+    if (kept == device->previous_count)
+        return;
+    drop_from(device, kept);
+    rewrite_key(path);
+}
+
+void warn_if_rotating(const char *path)
+{
+    char *fresh = NULL;
+    struct stat st;
+    if (asprintf(&fresh, "%s.new", path) < 0)
+        return;
+    if (lstat(fresh, &st) == 0)
+        warn("%s is there: a rotation is on its way, or was interrupted; then 'pep rotate --key %s' finishes it", fresh,
+             path);
+    free(fresh);
+}

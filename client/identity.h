@@ -35,4 +35,13 @@ bool file_changed(file_stamp *stamp, const char *path);
  */
 int lock_key(const char *path, bool wait);
 
+/*
+ * Deletes former keys whose time is over, here and in the file that the device was read from; where that cannot be
+ * written now, whoever reads it next tries.
+ */
+void drop_old_keys(pep_device *device, const char *path);
+
+/* Says on stderr where a rotation of the key in this file has begun and not ended. */
+void warn_if_rotating(const char *path);
+
 #endif

@@ -62,47 +62,6 @@ static int read_epochs(opening *o)
     return DONE;
 }
 
-/* How many former keys are still to be kept: the newest come first. */
-static size_t count_kept(const pep_device *device)
-{
-    uint64_t now_s = pep_now_us() / 1000000;
-    size_t kept = device->previous_count;
-    while (kept > 0 && device->previous[kept - 1].until_s < now_s)
-        kept--;
-    return kept;
-}
-
-static void drop_from(pep_device *device, size_t kept)
-{
-    explicit_bzero(&device->previous[kept], (device->previous_count - kept) * sizeof(device->previous[0]));
-    device->previous_count = kept;
-}
-
-/* The file is read again under its lock, because a rotation may have replaced it. */
-static void rewrite_key(void)
-{
-    pep_device device;
-    int lock = lock_key(args.key, false);
-    if (lock < 0)
-        return;
-    if (pep_device_load(&device, NULL, args.key) == PEP_OK) {
-        drop_from(&device, count_kept(&device));
-        (void)!pep_device_replace(NULL, args.key, &device);
-    }
-    pep_device_wipe(&device);
-    close(lock);
-}
-
-/* Former keys whose time is over are deleted, where the file can be written; else the next one tries. */
-static void drop_old_keys(pep_device *device)
-{
-    size_t kept = count_kept(device);
-    if (kept == device->previous_count)
-        return;
-    drop_from(device, kept);
-    rewrite_key();
-}
-
 const char *opening_from(void)
 {
     return args.from;
@@ -114,7 +73,7 @@ int opening_start(opening *o)
     pep_reason reason = pep_device_load(&o->device, &error, args.key);
     if (reason != PEP_OK)
         return fail_error(reason, &error);
-    drop_old_keys(&o->device);
+    drop_old_keys(&o->device, args.key);
     (void)file_changed(&o->key, args.key);
     int code = read_senders(o);
     if (code == DONE)
@@ -131,6 +90,7 @@ int opening_start(opening *o)
 void opening_close(opening *o)
 {
     pep_device_wipe(&o->device);
+    pep_device_wipe(&o->next);
     pep_keyring_free(o->senders);
     for (size_t i = 0; i < o->epoch_count; i++)
         pep_epoch_wipe(&o->epochs[i]);
@@ -138,29 +98,39 @@ void opening_close(opening *o)
     buffer_free(&o->work);
 }
 
-static bool load_again(opening *o, const char *path)
+static bool load_again(pep_device *out, const char *id, const char *path)
 {
     pep_device device;
-    if (pep_device_load(&device, NULL, path) != PEP_OK || strcmp(device.id, o->device.id) != 0) {
-        pep_device_wipe(&device);
-        return false;
-    }
-    o->device = device;
+    bool right = pep_device_load(&device, NULL, path) == PEP_OK && strcmp(device.id, id) == 0;
+    if (right)
+        *out = device;
     pep_device_wipe(&device);
-    return true;
+    return right;
 }
 
 /* A rotation replaces ID.key only when the directory has acknowledged it; senders may know ID.key.new before. */
-static bool take_new_keys(opening *o)
+static void take_new_keys(opening *o)
 {
     char *fresh = NULL;
     if (file_changed(&o->key, args.key))
-        return load_again(o, args.key);
+        (void)load_again(&o->device, o->device.id, args.key);
     if (asprintf(&fresh, "%s.new", args.key) < 0)
-        return false;
-    bool taken = file_changed(&o->fresh, fresh) && load_again(o, fresh);
+        return;
+    if (file_changed(&o->fresh, fresh))
+        o->has_next = load_again(&o->next, o->device.id, fresh);
     free(fresh);
-    return taken;
+}
+
+/* Either may be what a sender knows: a rotation that was refused leaves both. */
+static pep_reason open_again(pep_opened *out, opening *o, const uint8_t *bytes, size_t n)
+{
+    take_new_keys(o);
+    pep_reason reason = pep_open(out, o->work.p, o->work.cap, &o->opener, bytes, n);
+    if (reason != PEP_CANNOT_OPEN || !o->has_next)
+        return reason;
+    pep_opener by_next = o->opener;
+    by_next.me = &o->next;
+    return pep_open(out, o->work.p, o->work.cap, &by_next, bytes, n);
 }
 
 pep_reason opening_open(pep_opened *out, opening *o, const char *topic, const uint8_t *bytes, size_t n)
@@ -170,9 +140,12 @@ pep_reason opening_open(pep_opened *out, opening *o, const char *topic, const ui
     o->opener.topic = (pep_view){(const uint8_t *)topic, topic != NULL ? strlen(topic) : 0};
     o->opener.now_us = pep_now_us();
     pep_reason reason = pep_open(out, o->work.p, o->work.cap, &o->opener, bytes, n);
-    while (reason == PEP_CANNOT_OPEN && take_new_keys(o))
-        reason = pep_open(out, o->work.p, o->work.cap, &o->opener, bytes, n);
-    return reason;
+    return reason == PEP_CANNOT_OPEN ? open_again(out, o, bytes, n) : reason;
+}
+
+void opening_tick(opening *o)
+{
+    drop_old_keys(&o->device, args.key);
 }
 
 const char *next_flag(size_t *i, unsigned flags)

@@ -12,7 +12,8 @@
 extern const option opening_options[];
 
 typedef struct {
-    pep_device device;
+    pep_device device, next; /* next: of ID.key.new, where has_next */
+    bool has_next;
     file_stamp key, fresh; /* ID.key and ID.key.new, as they were read */
     pep_keyring *senders;
     pep_epoch *epochs;
@@ -39,6 +40,9 @@ const char *opening_from(void);
  * is tried again with keys that a rotation has put into the place of those that were read.
  */
 pep_reason opening_open(pep_opened *out, opening *o, const char *topic, const uint8_t *bytes, size_t n);
+
+/* Now and then, of one that goes on: former keys whose time is over are deleted. */
+void opening_tick(opening *o);
 
 /* Adds what the signed header and the encrypted meta say, where they say something. */
 void describe_facts(cJSON *object, pep_view facts);

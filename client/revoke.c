@@ -100,8 +100,10 @@ static int revoke_device(session *s, uint64_t cutoff)
     uint8_t revocation[PEP_STATEMENT_BYTES_MAX];
     size_t n = 0;
     int code = session_open(s, args.key, &args.authorities);
-    if (code == DONE)
+    if (code == DONE) {
+        warn_if_rotating(args.key);
         code = session_connect(s);
+    }
     if (code == DONE)
         code = session_lookup(s, &e, args.id);
     if (code == DONE && e.head.revoked)

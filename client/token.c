@@ -100,8 +100,10 @@ static int make_token(making *m)
     pep_token_new(m->text, m->kid);
     m->expires_s = pep_now_us() / 1000000 + (args.hours.given ? args.hours.value : 24) * 3600;
     int code = session_open(&m->session, args.key, &args.authorities);
-    if (code == DONE)
+    if (code == DONE) {
+        warn_if_rotating(args.key);
         code = session_connect(&m->session);
+    }
     if (code == DONE)
         code = create_file(m);
     if (code != DONE)

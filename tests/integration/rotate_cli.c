@@ -184,6 +184,29 @@ static void test_forged(void)
     tool_leave();
 }
 
+/* A rotation that was refused leaves two keys, and a sender may know either. */
+static void test_both_keys(void)
+{
+    enter_with_authority();
+    pid_t sub = tool_listen("sub --key b/bob.key --from a -t t/# %");
+    tool_expect(0, "pub --key a/alice.key --to b/bob.pub -t t/0 -q 1 -r % -m first", NULL);
+    CU_ASSERT_TRUE(tool_holds("sub.out", "first"));
+    tool_expect(1, "rotate --grace 0 --key b/bob.key %", "bob: not-certified");
+    tool_shell("cp b/bob.pub.new next.pub");
+    tool_expect(0, "pub --key a/alice.key --to next.pub -t t/1 -q 1 % -m second", NULL);
+    CU_ASSERT_TRUE(tool_holds("sub.out", "second"));
+    tool_expect(0, "pub --key a/alice.key --to b/bob.pub -t t/1 -q 1 % -m third", NULL);
+    CU_ASSERT_TRUE(tool_holds("sub.out", "third"));
+    tool_stop(sub);
+    tool_expect(1, "token x --key b/bob.key --out - %", "b/bob.key.new is there: a rotation is on its way");
+    tool_expect(1, "enroll --key b/bob.key --token - % < /dev/null", NULL);
+    tool_expect(0, "enroll --key b/bob.key --certificate b.cert %", NULL);
+    CU_ASSERT_PTR_NOT_NULL(strstr(tool_err, "b/bob.key.new is there"));
+    tool_expect(0, "revoke bob --key b/bob.key %", NULL);
+    CU_ASSERT_PTR_NOT_NULL(strstr(tool_err, "b/bob.key.new is there"));
+    tool_leave();
+}
+
 /* ---- recovery ---- */
 
 /* The groups of the key that is replaced, if they are this authority's word on it; or those that it is told. */
@@ -231,6 +254,7 @@ static const unit_test tests[] = {
     {"numbers ahead of the clock", test_ahead},
     {"a directory that went back", test_gone_back},
     {"a forged rotation", test_forged},
+    {"both keys of one that was refused", test_both_keys},
     {"groups of a recovery", test_groups},
     {"groups of a certificate that is over", test_groups_over},
 };
