@@ -232,6 +232,7 @@ int sealer_open_key(sealer *s, const char *path)
     s->key = path;
     (void)file_changed(&s->stamp, path);
     pep_reason reason = pep_device_load(&s->device, &error, path);
+    drop_old_keys(&s->device, path);
     int code = reason == PEP_OK ? open_seq(s, seq_path) : fail_error(reason, &error);
     free(seq_path);
     return code;

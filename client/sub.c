@@ -264,6 +264,7 @@ static void sync_now_and_then(subscriber *s)
         return;
     s->synced_ms = now_ms;
     pep_replay_sync(s->seen);
+    opening_tick(&s->opening);
 }
 
 static int receive(subscriber *s)

@@ -16,6 +16,7 @@
 #define LABEL_MAX        32
 #define TEXT_BYTES_MAX   (ARMOR_BYTES_MAX * 3 / 2 + 4 * LABEL_MAX)
 #define PATH_BYTES       4096
+#define TRIES            100
 #define BASE64_LINE      64
 #define BASE64_MAX       (sodium_base64_ENCODED_LEN(ARMOR_BYTES_MAX, sodium_base64_VARIANT_ORIGINAL))
 #define BEGIN_FORMAT     "-----BEGIN %s-----\n"
@@ -187,25 +188,81 @@ static void sync_folder_of(const char *path)
     close(fd);
 }
 
-/* Gives a file that is on the disk its name; the temporary one is gone then, or to be removed. */
-typedef pep_reason (*naming)(pep_error *error, const char *temporary, const char *path);
+/* Gives a file that is on the disk its name: a new one, or that of the file that is there. */
+typedef enum { NAME_NEW, NAME_IN_PLACE } naming;
 
-static pep_reason name_new(pep_error *error, const char *temporary, const char *path)
+static pep_reason fail_naming(pep_error *error, const char *path, naming how)
 {
-    if (link(temporary, path) == 0)
-        return PEP_OK;
+    if (how == NAME_IN_PLACE)
+        return pep_fail_errno(error, PEP_CANNOT_WRITE, "replace", path);
     if (errno != EEXIST)
         return pep_fail_errno(error, PEP_CANNOT_WRITE, "create", path);
     return pep_fail(error, PEP_EXISTS,
                     "%s exists already and is never overwritten: choose another name, or move it away", path);
 }
 
-static pep_reason name_in_place(pep_error *error, const char *temporary, const char *path)
+static bool fill_file(int fd, mode_t mode, const char *text, size_t n)
 {
-    return rename(temporary, path) == 0 ? PEP_OK : pep_fail_errno(error, PEP_CANNOT_WRITE, "replace", path);
+    return write_all(fd, text, n) && fchmod(fd, mode) == 0 && fsync(fd) == 0;
 }
 
-static pep_reason write_file(pep_error *error, const char *path, mode_t mode, const char *text, size_t n, naming name)
+/* A file without a name: whoever is killed while it is written leaves nothing. -1 where there are no such files. */
+static int open_nameless(const char *path)
+{
+    char copy[PATH_BYTES];
+    snprintf(copy, sizeof copy, "%s", path);
+    return open(dirname(copy), O_TMPFILE | O_WRONLY | O_CLOEXEC, 0600);
+}
+
+static bool link_nameless(int fd, const char *path)
+{
+    char held[64];
+    snprintf(held, sizeof held, "/proc/self/fd/%d", fd);
+    return linkat(AT_FDCWD, held, AT_FDCWD, path, AT_SYMLINK_FOLLOW) == 0;
+}
+
+/*
+ * A link replaces nothing, so it goes by a second name, the same each time: who is killed in between leaves one file,
+ * whole, which the next one to write here removes. Where two write at once either may take the other's file away or
+ * give it its name: then once more, and the last one's stays.
+ */
+static bool link_in_place(int fd, const char *path)
+{
+    char temporary[PATH_BYTES + 4];
+    snprintf(temporary, sizeof temporary, "%s.tmp", path);
+    for (int i = 0; i < TRIES; i++) {
+        (void)unlink(temporary);
+        if (link_nameless(fd, temporary) && rename(temporary, path) == 0)
+            return true;
+        if (errno != EEXIST && errno != ENOENT)
+            break;
+    }
+    int error = errno;
+    (void)unlink(temporary);
+    errno = error;
+    return false;
+}
+
+/* *possible false: nothing was done, this file system or system has no such files. */
+static pep_reason write_nameless(bool *possible, pep_error *error, const char *path, mode_t mode, const char *text,
+                                 size_t n, naming how)
+{
+    int fd = open_nameless(path);
+    *possible = fd >= 0;
+    if (fd < 0)
+        return PEP_CANNOT_WRITE;
+    pep_reason reason = PEP_OK;
+    if (!fill_file(fd, mode, text, n)) {
+        reason = pep_fail_errno(error, PEP_CANNOT_WRITE, "write", path);
+    } else if (!(how == NAME_NEW ? link_nameless(fd, path) : link_in_place(fd, path))) {
+        *possible = errno != ENOENT && errno != EPERM && errno != EXDEV; /* no /proc, or no links */
+        reason = fail_naming(error, path, how);
+    }
+    close(fd);
+    return reason;
+}
+
+static pep_reason write_named(pep_error *error, const char *path, mode_t mode, const char *text, size_t n, naming how)
 {
     char temporary[PATH_BYTES];
     if ((size_t)snprintf(temporary, sizeof temporary, "%s.XXXXXX", path) >= sizeof temporary)
@@ -214,19 +271,28 @@ static pep_reason write_file(pep_error *error, const char *path, mode_t mode, co
     if (fd < 0)
         return pep_fail_errno(error, PEP_CANNOT_WRITE, "create", path);
     pep_reason reason = PEP_OK;
-    if (!write_all(fd, text, n) || fchmod(fd, mode) != 0 || fsync(fd) != 0)
+    if (!fill_file(fd, mode, text, n))
         reason = pep_fail_errno(error, PEP_CANNOT_WRITE, "write", path);
+    else if ((how == NAME_NEW ? link(temporary, path) : rename(temporary, path)) != 0)
+        reason = fail_naming(error, path, how);
     close(fd);
-    if (reason == PEP_OK)
-        reason = name(error, temporary, path);
     unlink(temporary);
+    return reason;
+}
+
+static pep_reason write_file(pep_error *error, const char *path, mode_t mode, const char *text, size_t n, naming how)
+{
+    bool possible;
+    pep_reason reason = write_nameless(&possible, error, path, mode, text, n, how);
+    if (!possible)
+        reason = write_named(error, path, mode, text, n, how);
     if (reason == PEP_OK)
         sync_folder_of(path);
     return reason;
 }
 
 static pep_reason write_armored(pep_error *error, const char *path, const char *label, file_kind kind,
-                                const uint8_t *bytes, size_t n, naming name)
+                                const uint8_t *bytes, size_t n, naming how)
 {
     char text[TEXT_BYTES_MAX];
     uint8_t content[ARMOR_BYTES_MAX];
@@ -235,7 +301,7 @@ static pep_reason write_armored(pep_error *error, const char *path, const char *
     memcpy(content, bytes, n);
     checksum(content + n, bytes, n);
     size_t text_n = encode_armor(text, label, content, kind == FILE_SECRET ? n + CHECKSUM_BYTES : n);
-    pep_reason reason = write_file(error, path, kind == FILE_SECRET ? 0600 : 0644, text, text_n, name);
+    pep_reason reason = write_file(error, path, kind == FILE_SECRET ? 0600 : 0644, text, text_n, how);
     sodium_memzero(content, sizeof content);
     sodium_memzero(text, sizeof text);
     return reason;
@@ -244,13 +310,13 @@ static pep_reason write_armored(pep_error *error, const char *path, const char *
 pep_reason file_create_armored(pep_error *error, const char *path, const char *label, file_kind kind,
                                const uint8_t *bytes, size_t n)
 {
-    return write_armored(error, path, label, kind, bytes, n, name_new);
+    return write_armored(error, path, label, kind, bytes, n, NAME_NEW);
 }
 
 pep_reason file_replace_armored(pep_error *error, const char *path, const char *label, file_kind kind,
                                 const uint8_t *bytes, size_t n)
 {
-    return write_armored(error, path, label, kind, bytes, n, name_in_place);
+    return write_armored(error, path, label, kind, bytes, n, NAME_IN_PLACE);
 }
 
 pep_reason file_open_state(int *fd, pep_error *error, const char *path)

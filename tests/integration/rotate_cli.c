@@ -207,6 +207,61 @@ static void test_both_keys(void)
     tool_leave();
 }
 
+/* ---- what stays behind ---- */
+
+/* Gives b/bob.key a former key that is over after so many seconds. */
+static void add_former(int seconds)
+{
+    pep_device first;
+    pep_device second;
+    uint64_t now_s = pep_now_us() / 1000000;
+    CU_ASSERT_EQUAL(pep_device_load(&first, NULL, "b/bob.key"), PEP_OK);
+    uint64_t until_s = seconds < 0 ? now_s - (uint64_t)-seconds : now_s + (uint64_t)seconds;
+    CU_ASSERT_EQUAL(pep_device_renew(&second, &first, true, now_s - 1000, until_s), PEP_OK);
+    CU_ASSERT_EQUAL(pep_device_replace(NULL, "b/bob.key", &second), PEP_OK);
+    pep_device_wipe(&first);
+    pep_device_wipe(&second);
+}
+
+static bool has_former(void)
+{
+    pep_device device;
+    CU_ASSERT_EQUAL(pep_device_load(&device, NULL, "b/bob.key"), PEP_OK);
+    bool has = device.previous_count > 0;
+    pep_device_wipe(&device);
+    return has;
+}
+
+/* Former keys go when their time is over, also where nobody but pub runs, and while sub does. */
+static void test_former_keys_end(void)
+{
+    tool_enter(TOOL_POLICY("open"));
+    enroll_both();
+    add_former(-10);
+    tool_expect(0, "pub --key b/bob.key --to a/alice.pub -t t/1 % -m x", NULL);
+    CU_ASSERT_FALSE(has_former());
+    add_former(2);
+    pid_t sub = tool_listen("sub --key b/bob.key -t t/# %");
+    CU_ASSERT_TRUE(has_former());
+    int64_t deadline = monotonic_ms() + patience_ms() + 7000;
+    while (has_former() && monotonic_ms() < deadline)
+        (void)poll(NULL, 0, 50);
+    CU_ASSERT_FALSE(has_former());
+    tool_stop(sub);
+    tool_leave();
+}
+
+/* What one left that was killed while it wrote is gone after the next. */
+static void test_no_temporaries(void)
+{
+    tool_enter(TOOL_POLICY("open"));
+    enroll_both();
+    tool_shell("touch a/alice.key.tmp a/alice.pub.tmp a/alice.key.new.tmp a/alice.pub.new.tmp");
+    tool_expect(0, "rotate --key a/alice.key %", NULL);
+    tool_shell("test \"$(ls -A a | tr '\\n' ' ')\" = 'alice.key alice.pub alice.seq '");
+    tool_leave();
+}
+
 /* ---- recovery ---- */
 
 /* The groups of the key that is replaced, if they are this authority's word on it; or those that it is told. */
@@ -255,6 +310,8 @@ static const unit_test tests[] = {
     {"a directory that went back", test_gone_back},
     {"a forged rotation", test_forged},
     {"both keys of one that was refused", test_both_keys},
+    {"former keys end", test_former_keys_end},
+    {"no temporary files", test_no_temporaries},
     {"groups of a recovery", test_groups},
     {"groups of a certificate that is over", test_groups_over},
 };

@@ -4,6 +4,7 @@
 #include "unit.h"
 
 #include <sodium.h>
+#include <sys/wait.h>
 
 #include "envelope/cbor.h"
 #include "scratch.h"
@@ -755,6 +756,36 @@ static void test_replace_impossible(void)
     scratch_end();
 }
 
+/* Several processes replace one file at once: each succeeds, and what is there is whole. */
+static void test_replace_at_once(void)
+{
+    enum { WRITERS = 4, ROUNDS = 200 };
+    pid_t children[WRITERS];
+    uint8_t bytes[4096];
+    const char *path;
+    bool same;
+    pep_device device = rotated_device();
+    begin(bytes, sizeof bytes, &path, &types[0]);
+    CU_ASSERT_EQUAL(pep_device_replace(&error, path, &device), PEP_OK);
+    for (int i = 0; i < WRITERS; i++) {
+        children[i] = fork();
+        if (children[i] != 0)
+            continue;
+        bool right = true;
+        for (int round = 0; round < ROUNDS; round++)
+            right = pep_device_replace(&error, path, &device) == PEP_OK && load_rotated(&same, path) == PEP_OK &&
+                    same && right;
+        _exit(right ? 0 : 1);
+    }
+    for (int i = 0; i < WRITERS; i++) {
+        int status = -1;
+        CU_ASSERT_EQUAL(waitpid(children[i], &status, 0), children[i]);
+        CU_ASSERT_EQUAL(status, 0);
+    }
+    CU_ASSERT_EQUAL(scratch_count(), 1);
+    scratch_end();
+}
+
 static void test_epoch_contents(void)
 {
     scratch_begin();
@@ -798,6 +829,7 @@ static const unit_test tests[] = {
     {"devices: renewed", test_renew},
     {"devices: replaced", test_replace},
     {"devices: cannot be replaced", test_replace_impossible},
+    {"devices: replaced by several at once", test_replace_at_once},
 };
 
 UNIT_MAIN("keys", tests)
