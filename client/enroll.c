@@ -16,7 +16,7 @@ static struct {
     const char *key, *id, *dir, *certificate, *token;
     option_list authorities;
     option_number days;
-    bool json;
+    bool counter, json;
 } args;
 
 static const option options[] = {
@@ -26,6 +26,7 @@ static const option options[] = {
     {OPTION_NUMBER, 0, false, "days", &args.days, "N", "how long a record made here is valid (default: 30)", 1, 36500},
     {OPTION_TEXT, 0, false, "certificate", &args.certificate, "FILE", "an authority's word on the key, ID.cert", 0, 0},
     {OPTION_TEXT, 0, false, "token", &args.token, "FILE|-", "file that holds the token, or - for stdin", 0, 0},
+    {OPTION_FLAG, 0, false, "counter", &args.counter, NULL, "number messages from 1: the device's pub does", 0, 0},
     {OPTION_LIST, 0, false, "authority", &args.authorities, "KEY|FILE", "the gate must be certified by it", 0, 0},
     {OPTION_FLAG, 0, false, "json", &args.json, NULL, "print JSON", 0, 0},
     {0},
@@ -241,7 +242,7 @@ static int run(void)
         return wrong_usage("give one of --key and --id");
     if (args.key != NULL && args.dir != NULL)
         return wrong_usage("--out goes with --id");
-    enrolment e = {0};
+    enrolment e = {.session = {.counts = args.counter}};
     int code = enroll(&e);
     session_close(&e.session);
     return code;

@@ -50,6 +50,23 @@ static int find_cutoff(uint64_t *out)
     return DONE;
 }
 
+/* A time is above whatever a device that counts has used: its own last number ends it, or 0 all that it ever sent. */
+static int count_cutoff(uint64_t *out, session *s, const found_entry *e)
+{
+    uint64_t seq;
+    if (memcmp(e->head.sign_kid, s->device.sign_kid, PEP_KID_BYTES) != 0 || *out == 0)
+        return DONE;
+    pep_reason reason = session_next_seq(s, &seq);
+    if (reason == PEP_SEQ_AHEAD || (reason == PEP_OK && !s->counts))
+        return DONE;
+    if (reason != PEP_OK)
+        return fail_reason(reason, "no sequence number");
+    if (args.since != NULL)
+        return wrong_usage("--since: %s counts its messages, and has no times: leave it out, or give 0", args.id);
+    *out = seq;
+    return DONE;
+}
+
 static int sign(uint8_t *out, size_t *n, const session *s, const found_entry *e, uint64_t cutoff)
 {
     pep_authority authority = {0};
@@ -108,6 +125,8 @@ static int revoke_device(session *s, uint64_t cutoff)
         code = session_lookup(s, &e, args.id);
     if (code == DONE && e.head.revoked)
         return fail(REFUSED, "%s is revoked already", args.id);
+    if (code == DONE)
+        code = count_cutoff(&cutoff, s, &e);
     if (code == DONE)
         code = sign(revocation, &n, s, &e, cutoff);
     return code == DONE ? send_command(s, &e, revocation, n) : code;

@@ -313,7 +313,7 @@ static int choose_next(rotation *r)
 static int find_seq(rotation *r)
 {
     bool keeps_key = r->sent.there ? is_renewal(&r->sent.s) : args.renew;
-    pep_reason reason = pep_seq_next(r->session.seq, &r->seq);
+    pep_reason reason = session_next_seq(&r->session, &r->seq);
     r->seq_ahead = reason == PEP_SEQ_AHEAD && !keeps_key;
     if (r->seq_ahead) {
         r->seq = pep_now_us(); /* the new key has used none */
@@ -327,6 +327,8 @@ static uint64_t find_cutoff(const rotation *r)
     uint64_t now_us = pep_now_us();
     if (r->found.head.revoked || same_signer(&r->next, r->found.head.sign_kid))
         return 0;
+    if (r->session.counts && !r->lost)
+        return r->seq; /* what runs with the old key takes the new one up before it seals again */
     if (args.authority_key != NULL)
         return now_us;
     return args.now && !r->seq_ahead ? r->seq : now_us + CUTOFF_AHEAD_US;

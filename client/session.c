@@ -1,12 +1,24 @@
 #include "client/session.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "client/print.h"
 #include "client/resolve.h"
 
 #define SEALED_MAX (PEP_COMMAND_JSON_MAX + 512)
+
+/* It would start from 1 again, and use numbers that were used. */
+static int check_counted(const char *path)
+{
+    struct stat st;
+    if (lstat(path, &st) == 0 || errno != ENOENT)
+        return DONE;
+    return fail(OUT_OF_REACH,
+                "%s is missing, and with it the numbers that were used: a device that counts needs a new key", path);
+}
 
 int session_open(session *s, const char *key, const option_list *authorities)
 {
@@ -17,6 +29,10 @@ int session_open(session *s, const char *key, const option_list *authorities)
     if (code != DONE)
         return code;
     pep_reason reason = pep_device_load(&s->device, &error, key);
+    if (reason == PEP_OK && s->counts)
+        code = check_counted(s->files.seq);
+    if (code != DONE)
+        return code;
     if (reason == PEP_OK)
         reason = pep_seq_open(&s->seq, &error, s->files.seq);
     return reason == PEP_OK ? DONE : fail_error(reason, &error);
@@ -46,15 +62,25 @@ void session_close(session *s)
     s->authorities = NULL;
 }
 
+pep_reason session_next_seq(session *s, uint64_t *seq)
+{
+    pep_reason reason = s->counts ? PEP_SEQ_MIXED : pep_seq_next(s->seq, seq);
+    if (reason != PEP_SEQ_MIXED)
+        return reason;
+    s->counts = true;
+    return pep_seq_next_counter(s->seq, seq);
+}
+
 int session_command(session *s, reply *out, question *q, const char *json, const pep_device *from, uint64_t seq)
 {
     uint8_t sealed[SEALED_MAX];
     size_t n = 0;
-    pep_reason reason = from == NULL ? pep_seq_next(s->seq, &seq) : PEP_OK;
+    pep_reason reason = from == NULL ? session_next_seq(s, &seq) : PEP_OK;
     if (reason != PEP_OK)
         return fail_reason(reason, "no sequence number");
     const pep_command what = {.from = from != NULL ? from : &s->device,
                               .seq = seq,
+                              .counts = s->counts,
                               .gate_kid = s->asker.gate_kid,
                               .now_s = pep_now_us() / 1000000};
     reason = pep_command_seal(sealed, &n, sizeof(sealed), &what, (pep_view){(const uint8_t *)json, strlen(json)});

@@ -11,6 +11,7 @@ typedef struct {
     device_files files;
     pep_device device;
     pep_seq *seq;
+    bool counts;                                   /* the device numbers from 1; set before session_open: it must */
     uint8_t (*authorities)[PEP_SIGN_PUBLIC_BYTES]; /* that the gate must be certified by; may be NULL */
     size_t authority_count;
 } session;
@@ -22,6 +23,9 @@ int session_open(session *s, const char *key, const option_list *authorities);
 int session_connect(session *s);
 
 void session_close(session *s);
+
+/* The device's next seq, as its state says that it numbers; then `counts` says so, too. */
+pep_reason session_next_seq(session *s, uint64_t *seq);
 
 /*
  * Seals the command whose JSON is made for `q` and sends it: 0, and `out` is what the gate said, or an exit code after

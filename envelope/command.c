@@ -19,7 +19,7 @@ pep_reason pep_command_seal(uint8_t *out, size_t *out_n, size_t cap, const pep_c
     const pep_message message = {.from = command->from,
                                  .topic = {(const uint8_t *)topic, sizeof topic - 1},
                                  .seq = command->seq,
-                                 .flags = PEP_FLAG_SIGNED_ONLY,
+                                 .flags = PEP_FLAG_SIGNED_ONLY | (command->counts ? PEP_FLAG_COUNTER : 0U),
                                  .exp_s = command->now_s + PEP_COMMAND_LIFE_S,
                                  .audience = command->gate_kid,
                                  .plain = json};

@@ -210,6 +210,7 @@ PEP_API PEP_MUST_CHECK pep_reason pep_entry_parse(pep_entry *out, const uint8_t 
 typedef struct {
     const pep_device *from;
     uint64_t seq;            /* from pep_seq_next */
+    bool counts;             /* or from pep_seq_next_counter */
     const uint8_t *gate_kid; /* PEP_KID_BYTES: the audience */
     uint64_t now_s;          /* the command expires PEP_COMMAND_LIFE_S later */
 } pep_command;

@@ -207,6 +207,41 @@ static void test_both_keys(void)
     tool_leave();
 }
 
+/* ---- without a clock ---- */
+
+#define COUNTED "pub --key a/alice.key --to b/bob.pub --counter -t t/1 -q 1 -r % -m "
+
+/* The cutoff of the newest statement, which is in the file. */
+static uint64_t cutoff_of(const char *path)
+{
+    uint8_t bytes[PEP_STATEMENT_BYTES_MAX];
+    size_t n;
+    pep_statement s;
+    return pep_statement_load(&s, bytes, &n, NULL, path) == PEP_OK ? s.cutoff : 0;
+}
+
+/* A device that counts commands by counting, and its keys end with a number. */
+static void test_counter(void)
+{
+    tool_enter(TOOL_POLICY("open"));
+    tool_expect(0, "enroll --id alice --out a --counter %", "enrolled alice, version 1\n");
+    tool_expect(0, "enroll --id bob --out b %", NULL);
+    tool_expect(3, "enroll --key b/bob.key --counter %", "seq-mixed");
+    tool_expect(0, COUNTED "x", NULL); /* 2 */
+    tool_shell("mkdir old; cp -p a/* old/");
+    tool_expect(0, "rotate --key a/alice.key %", "rotated alice, version 2"); /* 3 */
+    CU_ASSERT_EQUAL(cutoff_of("a/alice.pub"), 3);
+    tool_expect(0, COUNTED "y", NULL);
+    tool_expect(0, "sub --key b/bob.key --from b -t t/1 -C 1 -W 20 %", "y");
+    tool_expect(0, "rotate --renew --key a/alice.key %", "renewed alice, version 3");
+    tool_expect(2, "revoke alice --key a/alice.key --since 2026-01-01T00:00:00Z %", "counts its messages");
+    tool_expect(0, "revoke alice --key a/alice.key %", "revoked alice, version 4");
+    tool_expect(1, COUNTED "z", NULL);
+    tool_shell("rm old/alice.seq");
+    tool_expect(3, "enroll --key old/alice.key --counter %", "alice.seq is missing");
+    tool_leave();
+}
+
 /* ---- what stays behind ---- */
 
 /* Gives b/bob.key a former key that is over after so many seconds. */
@@ -310,6 +345,7 @@ static const unit_test tests[] = {
     {"a directory that went back", test_gone_back},
     {"a forged rotation", test_forged},
     {"both keys of one that was refused", test_both_keys},
+    {"a device that counts", test_counter},
     {"former keys end", test_former_keys_end},
     {"no temporary files", test_no_temporaries},
     {"groups of a recovery", test_groups},
