@@ -244,13 +244,12 @@ const uint8_t *directory_gate_kid(const directory *d)
     return d->gate_kid;
 }
 
-bool directory_served(const directory *d, const char *topic)
+bool directory_served(const directory *d, const char *topic, const uint8_t *payload, size_t n)
 {
-    signer known;
-    size_t n = sizeof PEP_KEYS_TOPIC - 1;
+    size_t prefix = sizeof PEP_KEYS_TOPIC - 1;
     if (strcmp(topic, PEP_GATE_TOPIC) == 0)
-        return d->gate_served;
-    return strncmp(topic, PEP_KEYS_TOPIC, n) == 0 && signers_find_id(d->signers, &known, topic + n) && known.served;
+        return d->gate_served && n == d->gate_entry_n && memcmp(payload, d->gate_entry, n) == 0;
+    return strncmp(topic, PEP_KEYS_TOPIC, prefix) == 0 && signers_serves(d->signers, topic + prefix, payload, n);
 }
 
 directory_counters directory_counted(directory *d)

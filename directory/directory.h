@@ -114,8 +114,8 @@ bool directory_start_reload(directory *d, directory_reload *r);
 /* A key's first message since the start: its record in the store is verified again, in the worker's thread. */
 void directory_first_use(directory *d, const uint8_t kid[PEP_KID_BYTES]);
 
-/* True where what is retained on this topic is what the directory published since the start. */
-bool directory_served(const directory *d, const char *topic);
+/* True where these bytes are what the directory published last on this topic, since the start. */
+bool directory_served(const directory *d, const char *topic, const uint8_t *payload, size_t n);
 
 directory_counters directory_counted(directory *d);
 

@@ -126,7 +126,7 @@ static bool publish_entry(directory *d, const news_item *item)
     char topic[TOPIC_BYTES];
     topic_of(topic, item->row.id);
     bool ok = d->hooks.publish(d->hooks.ctx, topic, item->entry, item->entry_n);
-    signers_mark_served(d->signers, item->row.id, ok);
+    signers_mark_served(d->signers, item->row.id, item->entry, ok ? item->entry_n : 0);
     return ok;
 }
 
@@ -361,7 +361,7 @@ static bool clear_topic(directory *d, const char *topic)
     if (!d->hooks.publish(d->hooks.ctx, topic, NULL, 0))
         return false;
     if (id != NULL)
-        signers_mark_served(d->signers, id, false);
+        signers_mark_served(d->signers, id, NULL, 0);
     return true;
 }
 

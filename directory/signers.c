@@ -26,6 +26,7 @@ typedef struct {
     uint64_t not_after_s;
     uint64_t ended_s;
     uint64_t cutoff;
+    uint64_t served_hash; /* of heads: of what lies retained, where it is served */
     uint8_t sign_public[PEP_SIGN_PUBLIC_BYTES];
     UT_hash_handle by_id; /* only heads are found by id */
     char text[];          /* the id and NUL, then the groups */
@@ -48,6 +49,7 @@ struct signers {
     /* Devices choose their ids and, by trying, their kids: without secrets all could be made to lie in one place. */
     uint8_t id_key[crypto_shorthash_KEYBYTES];
     uint64_t kid_key[5];
+    uint8_t entry_key[crypto_shorthash_KEYBYTES]; /* without it nothing can be made that passes for an entry */
     kid_slot *slots;
     size_t slot_count; /* a power of two */
     size_t key_count;
@@ -81,6 +83,7 @@ signers *signers_new(void)
     }
     s->slot_count = FIRST_SLOTS;
     crypto_shorthash_keygen(s->id_key);
+    crypto_shorthash_keygen(s->entry_key);
     randombytes_buf(s->kid_key, sizeof s->kid_key);
     return s;
 }
@@ -304,6 +307,7 @@ bool signers_put(signers *s, const signer_spec *spec)
     }
     /* From here on nothing can fail. */
     e->served = head != NULL && head->served; /* what is retained is about the id */
+    e->served_hash = head == NULL ? 0 : head->served_hash;
     s->count += counts(e);
     s->bytes += block_bytes(e);
     if (head != NULL && e->head)
@@ -360,11 +364,26 @@ void signers_mark_used(signers *s, const uint8_t kid[PEP_KID_BYTES])
         e->used = true;
 }
 
-void signers_mark_served(signers *s, const char *id, bool served)
+static uint64_t hash_entry(const signers *s, const uint8_t *p, size_t n)
+{
+    uint64_t hash;
+    crypto_shorthash((unsigned char *)&hash, p, n, s->entry_key);
+    return hash;
+}
+
+void signers_mark_served(signers *s, const char *id, const uint8_t *p, size_t n)
 {
     entry *e = entry_of_id(s, id, strlen(id));
-    if (e != NULL)
-        e->served = served;
+    if (e == NULL)
+        return;
+    e->served = n > 0;
+    e->served_hash = n > 0 ? hash_entry(s, p, n) : 0;
+}
+
+bool signers_serves(const signers *s, const char *id, const uint8_t *p, size_t n)
+{
+    const entry *e = entry_of_id(s, id, strlen(id));
+    return e != NULL && is_found(s, e) && e->served && n > 0 && e->served_hash == hash_entry(s, p, n);
 }
 
 void signers_distrust(signers *s, const uint8_t kid[PEP_KID_BYTES])

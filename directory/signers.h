@@ -66,7 +66,10 @@ bool signers_find(const signers *s, signer *out, const uint8_t kid[PEP_KID_BYTES
 bool signers_find_id(const signers *s, signer *out, const char *id);
 
 void signers_mark_used(signers *s, const uint8_t kid[PEP_KID_BYTES]);
-void signers_mark_served(signers *s, const char *id, bool served);
+
+/* What is retained about the id is this, and ours; n == 0: nothing is. Only a keyed hash is kept. */
+void signers_mark_served(signers *s, const char *id, const uint8_t *entry, size_t n);
+bool signers_serves(const signers *s, const char *id, const uint8_t *entry, size_t n);
 
 /* Takes a key out of use: its record in the store is damaged. */
 void signers_distrust(signers *s, const uint8_t kid[PEP_KID_BYTES]);

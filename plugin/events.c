@@ -39,13 +39,13 @@ void events_tell(plugin *p, const gate_message *m, const gate_verdict *verdict)
 
 /*
  * Under $PEP there are our notices, each for one client, and what the directory serves, and nothing else: whatever lay
- * in the broker before we were loaded is not passed on.
+ * in the broker before we were loaded is not passed on, retained or queued.
  */
 static bool may_read_ours(const plugin *p, const struct mosquitto_evt_acl_check *e)
 {
     if (notices_are_on(e->topic))
         return e->qos == 0 && !e->retain && notices_are_for(mosquitto_client_id(e->client), e->topic);
-    return directory_served(p->directory, e->topic);
+    return directory_served(p->directory, e->topic, e->payload, e->payloadlen);
 }
 
 /* Commands are for nobody to read, 2.0.11's wills among them, and answers are never retained. */

@@ -181,10 +181,17 @@ static const retained *topic_of(const site *s, const char *topic)
     return NULL;
 }
 
+/* Whether what was published last on the topic passes. */
+static bool served(const site *s, const char *topic)
+{
+    const retained *r = topic_of(s, topic);
+    return directory_served(s->d, topic, r == NULL ? NULL : r->bytes, r == NULL ? 0 : r->n);
+}
+
 static void open_site(site *s)
 {
     CU_ASSERT_TRUE_FATAL(try_open(s));
-    UNTIL(s, directory_served(s->d, PEP_GATE_TOPIC));
+    UNTIL(s, served(s, PEP_GATE_TOPIC));
 }
 
 /* What is retained stays in the broker. */
@@ -487,7 +494,7 @@ static bool serves(const site *s, const char *id, const party *p, pep_view certi
     snprintf(topic, sizeof topic, PEP_KEYS_TOPIC "%s", id);
     CU_ASSERT_EQUAL_FATAL(pep_entry_encode(entry, &n, &e), PEP_OK);
     const retained *r = topic_of(s, topic);
-    return r != NULL && r->n == n && memcmp(r->bytes, entry, n) == 0 && directory_served(s->d, topic);
+    return r != NULL && r->n == n && memcmp(r->bytes, entry, n) == 0 && directory_served(s->d, topic, entry, n);
 }
 
 static const char *hex_of(const uint8_t kid[PEP_KID_BYTES])
@@ -1702,7 +1709,7 @@ static void test_restart(void)
     close_site(&one);
     one.topic_count = 0; /* the broker kept nothing */
     CU_ASSERT_TRUE_FATAL(try_open(&one));
-    CU_ASSERT_FALSE(directory_served(one.d, PEP_GATE_TOPIC) || directory_served(one.d, PEP_KEYS_TOPIC "a"));
+    CU_ASSERT_FALSE(served(&one, PEP_GATE_TOPIC) || served(&one, PEP_KEYS_TOPIC "a"));
     CU_ASSERT_EQUAL(memcmp(kid, directory_gate_kid(one.d), sizeof kid), 0);
     CU_ASSERT_TRUE(knows(&one, &a)); /* from the start on */
     UNTIL(&one, serves(&one, "a", &a, none) && serves(&one, "b", &gone, none));
@@ -1710,7 +1717,34 @@ static void test_restart(void)
     CU_ASSERT_EQUAL(found.state, SIGNER_REVOKED);
     CU_ASSERT_PTR_NOT_NULL(topic_of(&one, PEP_GATE_TOPIC));
     CU_ASSERT_EQUAL(one.clears, 0);
-    CU_ASSERT_FALSE(directory_served(one.d, PEP_KEYS_TOPIC "c") || directory_served(one.d, "other"));
+    CU_ASSERT_FALSE(served(&one, PEP_KEYS_TOPIC "c") || served(&one, "other"));
+    finish();
+}
+
+/* What others left in queues, and what was ours once, does not pass for what is served. */
+static void test_served_by_its_bytes(void)
+{
+    start(DIRECTORY_OPEN);
+    party p = enrolled(&one, "a");
+    const retained before = *topic_of(&one, PEP_KEYS_TOPIC "a");
+    const retained gate = *topic_of(&one, PEP_GATE_TOPIC);
+    CU_ASSERT_TRUE(directory_served(one.d, before.topic, before.bytes, before.n));
+    CU_ASSERT_TRUE(directory_served(one.d, gate.topic, gate.bytes, gate.n));
+    CU_ASSERT_FALSE(directory_served(one.d, before.topic, before.bytes, before.n - 1));
+    CU_ASSERT_FALSE(directory_served(one.d, before.topic, gate.bytes, gate.n));
+    CU_ASSERT_FALSE(directory_served(one.d, gate.topic, before.bytes, before.n));
+    CU_ASSERT_FALSE(directory_served(one.d, before.topic, NULL, 0) || directory_served(one.d, gate.topic, NULL, 0));
+    party old = p;
+    rotate(&p);
+    answer_rotation(&old, &p, PEP_OK);
+    CU_ASSERT_TRUE(serves(&one, "a", &p, none));
+    CU_ASSERT_FALSE(directory_served(one.d, before.topic, before.bytes, before.n));
+    const retained after = *topic_of(&one, PEP_KEYS_TOPIC "a");
+    close_site(&one);
+    CU_ASSERT_TRUE_FATAL(try_open(&one));
+    CU_ASSERT_FALSE(directory_served(one.d, after.topic, after.bytes, after.n)); /* not before it is published again */
+    UNTIL(&one, directory_served(one.d, after.topic, after.bytes, after.n));
+    CU_ASSERT_FALSE(directory_served(one.d, before.topic, before.bytes, before.n));
     finish();
 }
 
@@ -1789,7 +1823,7 @@ static void test_mode_switch(void)
     CU_ASSERT_FALSE(l.failed || l.changed);
     UNTIL(&one, topic_of(&one, PEP_KEYS_TOPIC "a") == NULL);
     CU_ASSERT_PTR_NOT_NULL(topic_of(&one, PEP_GATE_TOPIC));
-    CU_ASSERT_FALSE(directory_served(one.d, PEP_KEYS_TOPIC "a"));
+    CU_ASSERT_FALSE(served(&one, PEP_KEYS_TOPIC "a"));
     party b = enrolled(&one, "b");
     CU_ASSERT_PTR_NULL(topic_of(&one, PEP_KEYS_TOPIC "b"));
     CU_ASSERT_TRUE(knows(&one, &a) && knows(&one, &b));
@@ -2135,7 +2169,7 @@ static void test_publishing_fails(void)
     start(DIRECTORY_OPEN);
     one.refuse_publications = true;
     party a = enrolled(&one, "a");
-    CU_ASSERT_FALSE(directory_served(one.d, PEP_KEYS_TOPIC "a"));
+    CU_ASSERT_FALSE(served(&one, PEP_KEYS_TOPIC "a"));
     one.refuse_publications = false;
     UNTIL(&one, serves(&one, "a", &a, none));
     finish();
@@ -2183,6 +2217,7 @@ static const unit_test tests[] = {
     {"several changes in one", test_several_changes_in_one},
     {"what waits is bounded", test_what_waits_is_bounded},
     {"restart", test_restart},
+    {"served by its bytes", test_served_by_its_bytes},
     {"many pages", test_many_pages},
     {"mode switch", test_mode_switch},
     {"other rules", test_other_rules},

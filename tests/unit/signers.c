@@ -8,6 +8,9 @@
 
 #include "scratch.h"
 
+static const uint8_t ENTRY[] = "an entry";
+static const uint8_t OTHER[] = "an older";
+
 static signers *s;
 static signer found;
 
@@ -73,10 +76,30 @@ static void test_nothing_is_found_in_none(void)
     CU_ASSERT_EQUAL(signers_key_count(s), 0);
     uint8_t kid[PEP_KID_BYTES] = {0};
     signers_mark_used(s, kid);
-    signers_mark_served(s, "a", true);
+    signers_mark_served(s, "a", ENTRY, sizeof ENTRY);
     signers_distrust(s, kid);
     end();
     signers_free(NULL);
+}
+
+static void test_served_is_what_was_published_last(void)
+{
+    begin();
+    signer_spec spec = spec_of("a", 1);
+    put(&spec);
+    CU_ASSERT_FALSE(signers_serves(s, "a", ENTRY, sizeof ENTRY));
+    signers_mark_served(s, "a", OTHER, sizeof OTHER);
+    signers_mark_served(s, "a", ENTRY, sizeof ENTRY);
+    CU_ASSERT_TRUE(signers_serves(s, "a", ENTRY, sizeof ENTRY));
+    CU_ASSERT_FALSE(signers_serves(s, "a", OTHER, sizeof OTHER));
+    CU_ASSERT_FALSE(signers_serves(s, "a", ENTRY, sizeof ENTRY - 1));
+    CU_ASSERT_FALSE(signers_serves(s, "a", NULL, 0));
+    CU_ASSERT_FALSE(signers_serves(s, "b", ENTRY, sizeof ENTRY));
+    signers_mark_served(s, "a", NULL, 0);
+    CU_ASSERT_FALSE(signers_serves(s, "a", ENTRY, sizeof ENTRY));
+    CU_ASSERT_FALSE(signers_serves(s, "a", NULL, 0));
+    CU_ASSERT_TRUE(find(1) && !found.served);
+    end();
 }
 
 static void test_found_as_it_was_put(void)
@@ -140,7 +163,7 @@ static void test_replaced(void)
     signer_spec spec = spec_of("a", 1);
     put(&spec);
     signers_mark_used(s, spec.kid);
-    signers_mark_served(s, "a", true);
+    signers_mark_served(s, "a", ENTRY, sizeof ENTRY);
     CU_ASSERT_TRUE(find(1) && found.used && found.served);
     spec.not_after_s = 2000;
     spec.groups = "ops\0";
@@ -150,6 +173,7 @@ static void test_replaced(void)
     CU_ASSERT_STRING_EQUAL(found.groups, "ops");
     CU_ASSERT_FALSE(found.used); /* another record: to be looked at again */
     CU_ASSERT_TRUE(found.served);
+    CU_ASSERT_TRUE(signers_serves(s, "a", ENTRY, sizeof ENTRY)); /* that still lies there */
     CU_ASSERT_EQUAL(signers_key_count(s), 1);
     CU_ASSERT_EQUAL(signers_count(s), 1);
     end();
@@ -162,7 +186,7 @@ static void rotate_in_order(bool old_first)
     signer_spec old = spec_of("a", 1);
     signer_spec new = spec_of("a", 2);
     put(&old);
-    signers_mark_served(s, "a", true);
+    signers_mark_served(s, "a", ENTRY, sizeof ENTRY);
     old.head = false;
     old.state = SIGNER_ROTATED;
     put(old_first ? &old : &new);
@@ -395,6 +419,7 @@ static void test_many(void)
 static const unit_test tests[] = {
     {"nothing is found in none", test_nothing_is_found_in_none},
     {"found as it was put", test_found_as_it_was_put},
+    {"served is what was published last", test_served_is_what_was_published_last},
     {"a key that was never seen is zeros", test_a_key_that_was_never_seen_is_zeros},
     {"ids end at 64 characters", test_ids_end_at_64},
     {"replaced", test_replaced},
