@@ -210,25 +210,13 @@ static int open_seq(sealer *s, const char *path)
     return reason == PEP_OK ? DONE : fail_error(reason, &error);
 }
 
-static void warn_of_rotation(const char *path)
-{
-    char *fresh = NULL;
-    struct stat st;
-    if (asprintf(&fresh, "%s.new", path) < 0)
-        return;
-    if (lstat(fresh, &st) == 0)
-        warn("%s is there: a rotation is on its way, or was interrupted; then 'pep rotate --key %s' finishes it", fresh,
-             path);
-    free(fresh);
-}
-
 int sealer_open_key(sealer *s, const char *path)
 {
     char *seq_path = beside_key(path, ".seq");
     if (seq_path == NULL)
         return WRONG_USAGE;
     pep_error error = {""};
-    warn_of_rotation(path);
+    warn_if_rotating(path);
     s->key = path;
     (void)file_changed(&s->stamp, path);
     pep_reason reason = pep_device_load(&s->device, &error, path);

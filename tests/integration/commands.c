@@ -402,7 +402,7 @@ static void strike_other(void)
 static sealed command_for(const uint8_t *gate_kid, uint64_t seq, uint64_t now_s)
 {
     sealed out = {.n = 0};
-    const pep_command command = {&other.who.device, seq, gate_kid, now_s};
+    const pep_command command = {&other.who.device, seq, false, gate_kid, now_s};
     const pep_view text = {(const uint8_t *)enroll_json, strlen(enroll_json)};
     CU_ASSERT_EQUAL(pep_command_seal(out.bytes, &out.n, sizeof(out.bytes), &command, text), PEP_OK);
     return out;
