@@ -73,7 +73,7 @@ static void seal(load *l, command *c)
     static uint8_t bytes[COMMAND_BYTES];
     uint64_t now_us = pep_now_us();
     l->seq = now_us > l->seq ? now_us : l->seq + 1;
-    const pep_command how = {c->from, l->seq, l->gate_kid, now_us / 1000000};
+    const pep_command how = {c->from, l->seq, false, l->gate_kid, now_us / 1000000};
     pep_view json = {(const uint8_t *)c->json, strlen(c->json)};
     if (pep_command_seal(bytes, &c->n, sizeof bytes, &how, json) != PEP_OK)
         die("cannot seal a command");

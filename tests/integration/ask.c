@@ -88,7 +88,7 @@ sealed reading_of(const member *m, const char *topic)
 sealed command_seal(const asker *a, const pep_device *from, const char *json)
 {
     sealed out = {.n = 0};
-    const pep_command command = {from, next_seq(), a->gate_kid, now_s()};
+    const pep_command command = {from, next_seq(), false, a->gate_kid, now_s()};
     const pep_view text = {(const uint8_t *)json, strlen(json)};
     CU_ASSERT_EQUAL(pep_command_seal(out.bytes, &out.n, sizeof(out.bytes), &command, text), PEP_OK);
     return out;

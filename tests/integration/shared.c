@@ -224,7 +224,7 @@ static void a_command_counts_where_it_is_for_and_once(void)
     CU_ASSERT_EQUAL(pep_command_status(json, NULL), PEP_OK);
     uint64_t seq = next_seq(); /* the same number at both */
     for (int i = 0; i < 2; i++) {
-        const pep_command same = {&m.who.device, seq, i == 0 ? near.a.gate_kid : far.a.gate_kid,
+        const pep_command same = {&m.who.device, seq, false, i == 0 ? near.a.gate_kid : far.a.gate_kid,
                                   pep_now_us() / 1000000};
         command.n = 0;
         CU_ASSERT_EQUAL(pep_command_seal(command.bytes, &command.n, sizeof(command.bytes), &same,
