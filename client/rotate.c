@@ -471,13 +471,27 @@ static int adopt(rotation *r)
 
 /* ---- the run ---- */
 
+static pep_view certificate_of(const rotation *r)
+{
+    return (pep_view){r->certificate_n > 0 ? r->certificate : NULL, r->certificate_n};
+}
+
+/* The same, where it is for the key that ID.pub has: --certificate may as well be for the next one. */
+static pep_view own_certificate(const rotation *r)
+{
+    pep_certificate c;
+    pep_reason reason = pep_certificate_parse(&c, r->certificate, r->certificate_n, NULL, 0); /* whose it is, it says */
+    bool ours = reason == PEP_NOT_CERTIFIED && same_signer(&r->session.device, c.kid);
+    return ours ? certificate_of(r) : (pep_view){NULL, 0};
+}
+
 /* Sends a rotation, sealed by the key in it. */
-static int send_rotation(rotation *r, const kept_statement *what, const pep_device *from, uint64_t seq)
+static int send_rotation(rotation *r, const kept_statement *what, pep_view certificate, const pep_device *from,
+                         uint64_t seq)
 {
     char json[PEP_COMMAND_JSON_MAX];
     question q = {0};
     reply answer = {0};
-    pep_view certificate = {r->certificate_n > 0 ? r->certificate : NULL, r->certificate_n};
     ask_begin(&q);
     pep_reason reason = pep_command_rotate(json, q.correlation, (pep_view){what->bytes, what->n}, certificate);
     if (reason != PEP_OK)
@@ -507,7 +521,7 @@ static int catch_up(rotation *r)
         return DONE;
     warn("the directory does not have version %llu of %s, which %s holds: it is sent again",
          (unsigned long long)r->own.s.version, r->own.s.id, r->session.files.pub);
-    int code = send_rotation(r, &r->own, NULL, 0);
+    int code = send_rotation(r, &r->own, own_certificate(r), NULL, 0);
     return code == DONE ? session_lookup(&r->session, &r->found, r->session.device.id) : code;
 }
 
@@ -537,7 +551,7 @@ static int take_found(rotation *r)
 
 static int send_and_adopt(rotation *r)
 {
-    int code = send_rotation(r, &r->sent, &r->next, r->seq);
+    int code = send_rotation(r, &r->sent, certificate_of(r), &r->next, r->seq);
     return code == DONE ? adopt(r) : code;
 }
 

@@ -125,28 +125,53 @@ static void test_ahead(void)
 
 /* ---- a directory that is not where it was ---- */
 
-/* What was acknowledged is gone: by an older backup, or because another one had acknowledged it. */
-static void test_gone_back(void)
+static void save_directory(void)
 {
     char line[256];
-    tool_enter(TOOL_POLICY("open"));
-    enroll_both();
     broker_end(&tool_broker);
     (void)snprintf(line, sizeof(line), "cp -a %s state", broker_path(&tool_broker, "state"));
     tool_shell(line);
     CU_ASSERT_FATAL(broker_start(&tool_broker));
-    tool_expect(0, "rotate --key a/alice.key %", "version 2");
-    tool_shell("cp a/alice.pub second");
+}
+
+static void bring_back_directory(void)
+{
+    char line[256];
     broker_end(&tool_broker);
     (void)snprintf(line, sizeof(line), "rm -r %s; cp -a state %s", broker_path(&tool_broker, "state"),
                    broker_path(&tool_broker, "state"));
     tool_shell(line);
     CU_ASSERT_FATAL(broker_start(&tool_broker));
+}
+
+/* What was acknowledged is gone: by an older backup, or because another one had acknowledged it. */
+static void test_gone_back(void)
+{
+    tool_enter(TOOL_POLICY("open"));
+    enroll_both();
+    save_directory();
+    tool_expect(0, "rotate --key a/alice.key %", "version 2");
+    bring_back_directory();
     tool_expect(1, SEND "x", NULL);
     tool_expect(0, "rotate --renew --key a/alice.key %", "renewed alice, version 3");
     CU_ASSERT_PTR_NOT_NULL(strstr(tool_err, "does not have version 2 of alice"));
     tool_expect(0, "lookup --history alice %", " 2 ");
     tool_expect(0, SEND "x", NULL);
+    tool_leave();
+}
+
+/* The same where it needs its certificate again. */
+static void test_gone_back_certified(void)
+{
+    enter_with_authority();
+    save_directory();
+    tool_expect(1, "rotate --key a/alice.key %", "alice: not-certified");
+    tool_expect(0, CERTIFY_NEXT, NULL);
+    tool_expect(0, "rotate --key a/alice.key --certificate next.cert %", "version 2");
+    bring_back_directory();
+    tool_expect(1, "rotate --renew --key a/alice.key %", "alice: not-certified");
+    tool_expect(1, "rotate --renew --key a/alice.key --certificate b.cert %", "alice: not-certified");
+    tool_expect(0, "rotate --renew --key a/alice.key --certificate next.cert %", "renewed alice, version 3");
     tool_leave();
 }
 
@@ -343,6 +368,7 @@ static const unit_test tests[] = {
     {"a second copy", test_second_copy},
     {"numbers ahead of the clock", test_ahead},
     {"a directory that went back", test_gone_back},
+    {"a directory that went back, and certifies", test_gone_back_certified},
     {"a forged rotation", test_forged},
     {"both keys of one that was refused", test_both_keys},
     {"a device that counts", test_counter},
