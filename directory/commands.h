@@ -25,6 +25,7 @@ typedef struct {
     bool has_brought;
     brought brought;     /* of the only command, read for the sake of its signer */
     size_t answer_bytes; /* so far */
+    unsigned look_ups;   /* so far */
 } session;
 
 typedef struct {
@@ -34,6 +35,9 @@ typedef struct {
     char text[160];    /* of an error, where there is more to say than what the reason's text says */
     cJSON *data;       /* taken over; NULL: none, or no memory */
     bool changed;
+    bool certified; /* it was only a certificate that changed */
+    bool has_signer;
+    uint8_t signer_kid[PEP_KID_BYTES]; /* of the statement that it brings */
 } command;
 
 /* Fills in an error, and returns STORE_OK, so that a refusal is one line. */
@@ -42,6 +46,9 @@ store_result refuse_with(command *c, pep_reason reason, const char *format, ...)
 
 /* Takes another `n` bytes of answer. False, and too-many, where there would be too many. */
 bool has_room(session *x, command *c, size_t n);
+
+/* Takes so many more look-ups. False, and too-many, where there would be too many. */
+bool may_look_up(session *x, command *c, unsigned n);
 
 /* The member as bytes. False, and bad-command: missing though it must be there, or wrong. *n is 0 where it is not
  * there. */

@@ -13,9 +13,10 @@
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
-#define ENVELOPE_FIRST_BYTE 0xd2 /* tag 18 */
-#define CORRELATION_MAX     1024
-#define FIELDS_MAX          8
+#define CORRELATION_MAX 1024
+#define FIELDS_MAX      8
+#define FIELD_SHOWN     64 /* bytes of a field's name that an error repeats */
+#define TOLD_MAX        (3 * PEP_ID_MAX + 64)
 
 typedef struct {
     const char *name;
@@ -58,6 +59,15 @@ bool has_room(session *x, command *c, size_t n)
     if (x->answer_bytes <= ANSWER_BYTES_MAX)
         return true;
     refuse_with(c, PEP_TOO_MANY, "the answer would be larger than %zu bytes: ask for less at once", ANSWER_BYTES_MAX);
+    return false;
+}
+
+bool may_look_up(session *x, command *c, unsigned n)
+{
+    x->look_ups += n;
+    if (x->look_ups <= LOOK_UPS_MAX)
+        return true;
+    refuse_with(c, PEP_TOO_MANY, "more than %d look-ups in one message: ask for less at once", LOOK_UPS_MAX);
     return false;
 }
 
@@ -143,9 +153,13 @@ bool want_statement(session *x, command *c, const brought **out, const char *nam
         bring(x, b);
     }
     *out = b;
-    if (b->reason != PEP_OK)
+    if (b->reason != PEP_OK) {
         refuse(c, b->reason);
-    return b->reason == PEP_OK;
+        return false;
+    }
+    c->has_signer = true;
+    memcpy(c->signer_kid, b->statement.signer_kid, sizeof c->signer_kid);
+    return true;
 }
 
 store_result visible_head(session *x, key_row *out, bool *found, const char *id)
@@ -249,7 +263,6 @@ static pep_reason verify(session *x, const pep_envelope *e, const uint8_t *sign_
     pep_reason reason = pep_verify_key(work, work_n, e, sign_public);
     free(work);
     count_verified(x, reason);
-    x->job->authentic = reason == PEP_OK;
     return reason == PEP_OK ? PEP_OK : PEP_NOT_AUTHORIZED;
 }
 
@@ -288,6 +301,17 @@ static bool correlation_valid(const cJSON *request)
     return item == NULL || (cJSON_IsString(item) && strlen(item->valuestring) <= CORRELATION_MAX);
 }
 
+/* How many bytes of it are shown: whole characters, for the answer must be UTF-8. */
+static int shown(const char *text)
+{
+    int n = (int)strnlen(text, FIELD_SHOWN + 1);
+    if (n <= FIELD_SHOWN)
+        return n;
+    for (n = FIELD_SHOWN; n > 0 && ((unsigned char)text[n] & 0xc0) == 0x80; n--)
+        ;
+    return n;
+}
+
 static bool judge_fields(command *c, const command_kind *kind)
 {
     if (!correlation_valid(c->request)) {
@@ -296,7 +320,8 @@ static bool judge_fields(command *c, const command_kind *kind)
     }
     for (const cJSON *field = c->request->child; field != NULL; field = field->next)
         if (!field_known(kind, field->string)) {
-            refuse_with(c, PEP_BAD_COMMAND, "%s has no field \"%.64s\"", kind->name, field->string);
+            refuse_with(c, PEP_BAD_COMMAND, "%s has no field \"%.*s\"", kind->name, shown(field->string),
+                        field->string);
             return false;
         }
     return true;
@@ -317,12 +342,70 @@ static store_result run_command(session *x, command *c)
     return kind->run(x, c);
 }
 
+/* ---- what operators read of it, where it is on disk ---- */
+
+/* Whose key signed the statement that was brought: its own, an admin's, or an authority's. */
+static store_result find_author(session *x, const command *c, char author[PEP_ID_MAX + 1])
+{
+    key_row key;
+    bool found = false;
+    store_result result = c->has_signer ? rows_key(x->s, &key, &found, c->signer_kid) : STORE_OK;
+    memcpy(author, found ? key.id : "", PEP_ID_MAX + 1);
+    return result;
+}
+
+static void describe(char out[TOLD_MAX], const session *x, const command *c, const char *author)
+{
+    const char *id = json_get_text(c->data, "id");
+    const char *by = author[0] == '\0' ? "authority" : author;
+    const cJSON *item = cJSON_GetObjectItemCaseSensitive(c->data, "version");
+    unsigned long long version = item == NULL ? 0 : (unsigned long long)item->valuedouble;
+    out[0] = '\0';
+    if (id == NULL)
+        return;
+    if (c->certified)
+        snprintf(out, TOLD_MAX, "new certificate for %s, version %llu", id, version);
+    else if (strcmp(c->name, "enroll") == 0)
+        snprintf(out, TOLD_MAX, "enrolled %s, version %llu", id, version);
+    else if (strcmp(c->name, "rotate") == 0)
+        snprintf(out, TOLD_MAX, "rotated %s, version %llu, by %s", id, version,
+                 author[0] == '\0' ? "authority" : "device");
+    else if (strcmp(c->name, "revoke") == 0)
+        snprintf(out, TOLD_MAX, "revoked %s, version %llu, by %s", id, version, by);
+    else
+        snprintf(out, TOLD_MAX, "token for %s, by %s", id, x->signer.id);
+}
+
+static store_result tell_change(session *x, const command *c)
+{
+    char line[TOLD_MAX];
+    char author[PEP_ID_MAX + 1];
+    control_job *job = x->job;
+    if (!c->changed || c->reason != PEP_OK)
+        return STORE_OK;
+    store_result result = find_author(x, c, author);
+    if (result != STORE_OK)
+        return result;
+    describe(line, x, c, author);
+    size_t n = strlen(line) + 1;
+    char *told = realloc(job->told, job->told_n + n + 1);
+    if (told == NULL || n == 1)
+        return STORE_OK;
+    memcpy(told + job->told_n, line, n);
+    job->told = told;
+    job->told_n += n;
+    told[job->told_n] = '\0';
+    return STORE_OK;
+}
+
 /* What was refused leaves nothing behind, and what was done before it stays. */
 static store_result run_marked(session *x, command *c)
 {
     store_result result = store_mark(x->s);
     if (result == STORE_OK)
         result = run_command(x, c);
+    if (result == STORE_OK)
+        result = tell_change(x, c);
     if (result != STORE_OK)
         return result;
     x->job->wrote |= c->changed;
@@ -417,18 +500,26 @@ static store_result run_all(session *x, cJSON *responses, const cJSON *commands,
     return STORE_OK;
 }
 
+static bool hold_changes(const cJSON *commands)
+{
+    const cJSON *request;
+    cJSON_ArrayForEach(request, commands)
+    {
+        const command_kind *kind = kind_of(json_get_text(request, "command"));
+        if (kind != NULL && kind->changes)
+            return true;
+    }
+    return false;
+}
+
 /*
- * A command counts once. Whoever is not in the store is remembered only where something came of it: else strangers
- * could fill the table, with keys that they make up.
+ * A command that can change something counts once. Whoever is not in the store is remembered only where something came
+ * of it: else strangers could fill the table, with keys that they make up. By that alone they get no standing either.
  */
-static store_result run_sealed(session *x, cJSON *responses, const cJSON *commands, const pep_envelope *e)
+static store_result run_once(session *x, cJSON *responses, const cJSON *commands, const pep_envelope *e)
 {
     bool repeated;
-    pep_reason reason;
-    store_result result = authenticate(x, &reason, e, commands);
-    if (result != STORE_OK || reason != PEP_OK)
-        return result == STORE_OK ? run_all(x, responses, commands, reason) : result;
-    result = store_mark(x->s);
+    store_result result = store_mark(x->s);
     if (result == STORE_OK)
         result = rows_add_command(x->s, &repeated, e->kid, e->seq, e->exp_s + SKEW_S);
     if (result != STORE_OK)
@@ -438,7 +529,27 @@ static store_result run_sealed(session *x, cJSON *responses, const cJSON *comman
     result = run_all(x, responses, commands, repeated ? PEP_REPEATED_COMMAND : PEP_OK);
     if (result != STORE_OK)
         return result;
-    return x->known || x->job->refused == refused ? store_keep(x->s) : store_undo(x->s);
+    bool counts = x->known || x->job->refused == refused;
+    x->job->authentic = counts && !repeated;
+    return counts ? store_keep(x->s) : store_undo(x->s);
+}
+
+/*
+ * What only reads may come again, and so takes no place in the store, which may be full. It says nothing about who sent
+ * it: it may have been overheard.
+ */
+static store_result run_sealed(session *x, cJSON *responses, const cJSON *commands, const pep_envelope *e)
+{
+    pep_reason reason;
+    store_result result = authenticate(x, &reason, e, commands);
+    if (result != STORE_OK)
+        return result;
+    if (reason != PEP_OK)
+        return run_all(x, responses, commands, reason);
+    if (hold_changes(commands))
+        return run_once(x, responses, commands, e);
+    x->job->verified = false;
+    return run_all(x, responses, commands, PEP_OK);
 }
 
 static store_result run_json(session *x, pep_view json, const pep_envelope *e)
@@ -480,8 +591,11 @@ static void forget(control_job *job)
 {
     atomic_fetch_sub(&job->r->answer_bytes, job->answer_n);
     free(job->answer);
+    free(job->told);
     job->answer = NULL;
     job->answer_n = 0;
+    job->told = NULL;
+    job->told_n = 0;
     job->verified = job->bad = job->authentic = job->wrote = false;
     job->commands = job->changes = job->refused = 0;
 }
@@ -490,6 +604,8 @@ store_result control_work(store_job *job, store *s)
 {
     control_job *control = (control_job *)job;
     forget(control);
+    if (!control->sealed && atomic_load(&control->client->gone))
+        return STORE_OK; /* nobody waits for it, and it changes nothing */
     session *x = calloc(1, sizeof *x);
     if (x == NULL)
         return STORE_FAILED;
@@ -498,7 +614,7 @@ store_result control_work(store_job *job, store *s)
     x->job = control;
     x->now_us = pep_now_us();
     store_result result;
-    if (control->n > 0 && control->payload[0] == ENVELOPE_FIRST_BYTE)
+    if (control->sealed)
         result = run_envelope(x, control->payload, control->n);
     else
         result = run_json(x, (pep_view){control->payload, control->n}, NULL);

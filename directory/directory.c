@@ -54,12 +54,17 @@ uint64_t directory_ms(void)
 
 const settings *registrar_settings(registrar *r)
 {
-    settings *next = atomic_exchange(&r->next, NULL);
-    if (next != NULL) {
-        settings_free(r->settings);
-        r->settings = next;
-    }
     return r->settings;
+}
+
+void registrar_renew(void *ctx)
+{
+    registrar *r = ctx;
+    settings *next = atomic_exchange(&r->next, NULL);
+    if (next == NULL)
+        return;
+    settings_free(r->settings);
+    r->settings = next;
 }
 
 bool registrar_sees(registrar *r, const key_row *row)
@@ -176,8 +181,12 @@ static bool load_in_transaction(directory *d, store *s, pep_error *error)
 
 static bool start(directory *d, pep_error *error, const directory_config *config)
 {
-    const store_worker_hooks hooks = {
-        .ctx = &d->registrar, .follow = serve_follow, .followed = serve_followed, .every_ms = FOLLOW_EVERY_MS};
+    const store_worker_hooks hooks = {.ctx = &d->registrar,
+                                      .before = registrar_renew,
+                                      .follow = serve_follow,
+                                      .followed = serve_followed,
+                                      .every_ms = FOLLOW_EVERY_MS,
+                                      .batch_ms = BATCH_MS};
     const directory_rules *rules = &d->registrar.settings->rules;
     if (!gate_identity(error, d->gate_kid, d->gate_entry, &d->gate_entry_n, d->state_dir, rules))
         return false;
@@ -224,6 +233,7 @@ void directory_close(directory *d)
     d->closing = true;
     store_worker_stop(d->worker);
     use_forget(d);
+    queue_forget(d);
     settings_free(atomic_exchange(&d->registrar.next, NULL));
     settings_free(d->registrar.settings);
     signers_free(d->signers);
@@ -267,6 +277,7 @@ bool directory_tick(directory *d, uint64_t us)
 {
     size_t left = store_worker_drain(d->worker, us);
     queue_watch_store(d);
+    queue_tick(d);
     use_tick(d);
     serve_tick(d);
     return left > 0 || store_worker_pending(d->worker) > 0;

@@ -14,7 +14,8 @@
 
 #define DIRECTORY_COMMAND_MAX    65536   /* bytes of one control message */
 #define DIRECTORY_COMMANDS_MAX   64      /* commands in one */
-#define DIRECTORY_CLIENT_PENDING 256     /* control messages of one client that wait */
+#define DIRECTORY_CLIENT_PENDING 256     /* sealed control messages of one client that wait */
+#define DIRECTORY_CLIENT_PLAIN   8       /* others of one client that wait */
 #define DIRECTORY_RETAINED_MAX   100000  /* records that are served retained */
 #define DIRECTORY_MAX_RECORDS    2000000 /* where the policy does not say */
 
@@ -48,7 +49,8 @@ typedef struct {
     bool (*publish)(void *ctx, const char *topic, const uint8_t *p, size_t n);
     /* Sends the answer to one client, on PEP_ANSWER_TOPIC. */
     void (*answer)(void *ctx, const char *client_id, const char *json, size_t n);
-    /* Signatures were verified for this asker, and what came of it: for the abuse budget. */
+    /* Signatures were verified for this asker, and what came of it: for the abuse budget. `good`: somebody who is known
+     * here has sent it, for the first time; else something was wrong, or anybody could have sent it. */
     void (*verified)(void *ctx, const directory_asker *asker, bool good);
     /* One line for the log, at error, warning, notice or debug. */
     void (*log)(void *ctx, char level /* e w n d */, const char *line);
@@ -88,6 +90,15 @@ const uint8_t *directory_gate_kid(const directory *d);
  * an error to the broker.
  */
 void directory_control(directory *d, const directory_asker *asker, const uint8_t *payload, size_t n);
+
+/* Instead, where the abuse budget forbids to look at it. */
+void directory_rate_limited(directory *d, const directory_asker *asker);
+
+/* This client is disconnected: it gets no answers any more, and whoever has its id next gets none of its. */
+void directory_gone(directory *d, const char *client_id);
+
+/* True where the message is one that signatures are verified of. */
+bool directory_is_sealed(const uint8_t *payload, size_t n);
 
 /* On each tick: takes over what changed, publishes it, answers. For at most `us` microseconds. True: there is more. */
 bool directory_tick(directory *d, uint64_t us);

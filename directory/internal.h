@@ -12,6 +12,12 @@
 #include "directory/rows.h"
 
 #define QUEUE_BYTES_MAX   ((size_t)16 << 20) /* control messages that wait, together */
+#define PLAIN_BYTES_MAX   ((size_t)8 << 20)  /* of these, messages that are not sealed */
+#define CLIENT_BYTES_MAX  ((size_t)1 << 20)  /* of these, of one client */
+#define CLIENT_BURST      ((size_t)4 << 20)  /* bytes of answers that one client may leave unread, as far as we know */
+#define CLIENT_RATE       ((size_t)1 << 20)  /* and so many more a second */
+#define LOOK_UPS_MAX      256                /* in one message */
+#define BATCH_MS          20                 /* what nobody can undo waits so long for what others want to know */
 #define ANSWER_BYTES_MAX  ((size_t)1 << 20)  /* of one answer: what would be more is too-many */
 #define ANSWERS_BYTES_MAX ((size_t)64 << 20) /* answers that wait, together */
 #define PAGE_ROWS         500
@@ -58,8 +64,9 @@ typedef struct {
     atomic_size_t answer_bytes; /* of those that wait */
 } registrar;
 
-/* The rules and files as of now. */
+/* The rules and files, the same ones until the transaction ends: before it, registrar_renew takes over others. */
 const settings *registrar_settings(registrar *r);
+void registrar_renew(void *r);
 
 /* Whether the operator's file about this id is still there, where one is needed. */
 bool registrar_sees(registrar *r, const key_row *row);
@@ -71,7 +78,15 @@ void settings_free(settings *s);
 
 /* ---- control.c ---- */
 
-typedef struct control_client control_client;
+/* Who has asked lately. */
+typedef struct {
+    UT_hash_handle hh; /* in directory.clients, by `id`, unless it is gone */
+    unsigned waiting, waiting_plain;
+    size_t waiting_bytes;
+    uint64_t paid_us; /* when the answers that it got are within CLIENT_RATE again */
+    atomic_bool gone; /* disconnected: whoever has that id now has not asked */
+    char id[];
+} control_client;
 
 typedef struct {
     store_job job;
@@ -81,9 +96,13 @@ typedef struct {
     directory_asker asker; /* points behind the payload */
     char *answer;          /* malloc'd; NULL: none could be made */
     size_t answer_n;
+    char *told; /* malloc'd: what it changed, for the log, a line each, with a NUL behind each, and another one */
+    size_t told_n;
+    bool sealed;
     bool verified;  /* signatures were */
     bool bad;       /* one of them was */
-    bool authentic; /* that of the message itself was good: a record alone is public, and proves nothing */
+    bool authentic; /* the message is, it is by somebody known here, and it came for the first time: a record alone is
+                       public, and anybody can make up a key */
     bool wrote;     /* and so found out whether the store takes changes */
     unsigned commands, changes, refused;
     size_t n;
@@ -197,8 +216,9 @@ struct directory {
     registrar registrar;
     serve_pass pass;
     control_client *clients; /* uthash head */
-    size_t queue_bytes;
-    first_use *again; /* could not be looked at while the store was away */
+    size_t queue_bytes, plain_bytes;
+    uint64_t sweep_ms; /* when clients are looked through for those who are quits */
+    first_use *again;  /* could not be looked at while the store was away */
     size_t again_count;
     bool failing; /* the store refuses changes, and the log has it */
     bool away;
@@ -210,6 +230,10 @@ struct directory {
 
 /* Tells, once each time, when the store goes away and comes back. */
 void queue_watch_store(directory *d);
+
+/* Forgets clients that have nothing to wait for and nothing to pay; at the end, all. */
+void queue_tick(directory *d);
+void queue_forget(directory *d);
 
 /* Asks again what could not be asked; or forgets it, at the end. */
 void use_tick(directory *d);

@@ -1,15 +1,25 @@
 /* Control messages on the broker's side: how many may wait, and what becomes of their answers. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "directory/internal.h"
 
-/* How many messages of one client wait. */
-struct control_client {
-    UT_hash_handle hh;
-    unsigned waiting;
-    char id[];
-};
+#define ENVELOPE_FIRST_BYTE 0xd2 /* tag 18 */
+#define SWEEP_EVERY_MS      1000
+#define SECOND_US           1000000ULL
+
+static uint64_t now_us(void)
+{
+    return directory_ms() * 1000;
+}
+
+bool directory_is_sealed(const uint8_t *payload, size_t n)
+{
+    return n > 0 && payload[0] == ENVELOPE_FIRST_BYTE;
+}
+
+/* ---- clients ---- */
 
 static control_client *find_client(directory *d, const char *id)
 {
@@ -29,12 +39,70 @@ static control_client *find_client(directory *d, const char *id)
     return NULL;
 }
 
+/* Whoever has nothing to wait for and has read enough; those who are gone read nothing. */
 static void release_client(directory *d, control_client *client)
 {
-    if (client->waiting > 0)
+    bool gone = atomic_load(&client->gone);
+    if (client->waiting + client->waiting_plain > 0 || (!gone && client->paid_us > now_us()))
+        return;
+    if (!gone)
+        HASH_DEL(d->clients, client);
+    free(client);
+}
+
+void directory_gone(directory *d, const char *client_id)
+{
+    control_client *client;
+    HASH_FIND_STR(d->clients, client_id, client);
+    if (client == NULL)
         return;
     HASH_DEL(d->clients, client);
-    free(client);
+    atomic_store(&client->gone, true);
+    release_client(d, client);
+}
+
+static void sweep(directory *d)
+{
+    control_client *client;
+    control_client *next;
+    HASH_ITER(hh, d->clients, client, next)
+    release_client(d, client);
+}
+
+void queue_tick(directory *d)
+{
+    uint64_t now = directory_ms();
+    if (now < d->sweep_ms)
+        return;
+    d->sweep_ms = now + SWEEP_EVERY_MS;
+    sweep(d);
+}
+
+/* Behind the worker's end: nothing waits. */
+void queue_forget(directory *d)
+{
+    control_client *client;
+    control_client *next;
+    HASH_ITER(hh, d->clients, client, next)
+    {
+        HASH_DEL(d->clients, client);
+        free(client);
+    }
+}
+
+/*
+ * Whether the client has had more answers than it can be believed to have read: the broker keeps in memory what a
+ * client does not take, and a question is a fiftieth of its answer.
+ */
+static bool is_behind(const control_client *client)
+{
+    return client->paid_us > now_us() + CLIENT_BURST * SECOND_US / CLIENT_RATE;
+}
+
+static void charge(control_client *client, size_t n)
+{
+    uint64_t now = now_us();
+    client->paid_us = (client->paid_us > now ? client->paid_us : now) + n * SECOND_US / CLIENT_RATE;
 }
 
 /* ---- answers that need no worker ---- */
@@ -45,18 +113,23 @@ static const char too_much_waits[] =
     PLAIN_ANSWER("try-later", "too much of this client's, or of all together, waits already");
 static const char too_large[] = PLAIN_ANSWER("bad-command", "it is larger than a control message may be");
 static const char store_away[] = PLAIN_ANSWER("try-later", "the store cannot be reached, or too much is waiting");
+static const char reads_too_slowly[] =
+    PLAIN_ANSWER("try-later", "this client had more answers than it can have read: ask more slowly");
 static const char store_failed[] = PLAIN_ANSWER("store-failed", "the store refused: it is full, read-only or damaged");
-
-static void answer(directory *d, const char *client_id, const char *json, size_t n)
-{
-    d->hooks.answer(d->hooks.ctx, client_id, json, n);
-}
 
 static void refuse_at_once(directory *d, const char *client_id, const char *json)
 {
     d->counters.commands++;
     d->counters.refused++;
-    answer(d, client_id, json, strlen(json));
+    d->hooks.answer(d->hooks.ctx, client_id, json, strlen(json));
+}
+
+void directory_rate_limited(directory *d, const directory_asker *asker)
+{
+    char json[256];
+    snprintf(json, sizeof json, PLAIN_ANSWER("%s", "%s"), pep_reason_name(PEP_RATE_LIMITED),
+             pep_reason_text(PEP_RATE_LIMITED));
+    refuse_at_once(d, asker->client_id, json);
 }
 
 /* ---- what became of the store, once each time it changes ---- */
@@ -102,18 +175,53 @@ static void watch_changes(directory *d, const control_job *job)
 
 /* ---- jobs ---- */
 
+static void give(directory *d, control_job *job)
+{
+    d->counters.commands += job->commands;
+    d->counters.changes += job->changes;
+    d->counters.refused += job->refused;
+    if (atomic_load(&job->client->gone))
+        return;
+    charge(job->client, job->answer_n);
+    d->hooks.answer(d->hooks.ctx, job->asker.client_id, job->answer, job->answer_n);
+}
+
+/* Whoever changed something is told so, whatever else it was told. */
 static void finish(directory *d, control_job *job)
 {
+    const char *instead = NULL;
     if (job->job.result == STORE_AWAY)
-        refuse_at_once(d, job->asker.client_id, store_away);
+        instead = store_away;
     else if (job->job.result != STORE_OK || job->answer == NULL)
-        refuse_at_once(d, job->asker.client_id, store_failed);
-    else {
-        d->counters.commands += job->commands;
-        d->counters.changes += job->changes;
-        d->counters.refused += job->refused;
-        answer(d, job->asker.client_id, job->answer, job->answer_n);
-    }
+        instead = store_failed;
+    else if (job->changes == 0 && is_behind(job->client))
+        instead = reads_too_slowly;
+    if (instead == NULL)
+        give(d, job);
+    else if (!atomic_load(&job->client->gone))
+        refuse_at_once(d, job->asker.client_id, instead);
+}
+
+static void tell_changes(directory *d, const control_job *job)
+{
+    if (job->job.result != STORE_OK || job->told == NULL)
+        return;
+    for (const char *line = job->told; *line != '\0'; line += strlen(line) + 1)
+        directory_say(d, 'n', "%s", line);
+}
+
+static void take_away(directory *d, control_job *job)
+{
+    control_client *client = job->client;
+    atomic_fetch_sub(&job->r->answer_bytes, job->answer_n);
+    d->queue_bytes -= job->n;
+    d->plain_bytes -= job->sealed ? 0 : job->n;
+    client->waiting_bytes -= job->n;
+    *(job->sealed ? &client->waiting : &client->waiting_plain) -= 1;
+    release_client(d, client);
+    free(job->answer);
+    free(job->told);
+    free(job);
 }
 
 static void control_done(store_job *base)
@@ -121,15 +229,11 @@ static void control_done(store_job *base)
     control_job *job = (control_job *)base;
     directory *d = job->d;
     watch_changes(d, job);
+    tell_changes(d, job);
     if (job->verified)
         d->hooks.verified(d->hooks.ctx, &job->asker, job->authentic && !job->bad);
     finish(d, job);
-    atomic_fetch_sub(&job->r->answer_bytes, job->answer_n);
-    d->queue_bytes -= job->n;
-    job->client->waiting--;
-    release_client(d, job->client);
-    free(job->answer);
-    free(job);
+    take_away(d, job);
 }
 
 static char *copy_text(char **at, const char *text)
@@ -168,20 +272,31 @@ static control_job *new_job(directory *d, const directory_asker *asker, const ui
     return job;
 }
 
+static bool has_room(const directory *d, const control_client *client, bool sealed, size_t n)
+{
+    if (client->waiting_bytes + n > CLIENT_BYTES_MAX || d->queue_bytes + n > QUEUE_BYTES_MAX)
+        return false;
+    if (sealed)
+        return client->waiting < DIRECTORY_CLIENT_PENDING;
+    return client->waiting_plain < DIRECTORY_CLIENT_PLAIN && d->plain_bytes + n <= PLAIN_BYTES_MAX;
+}
+
 static bool submit(directory *d, control_client *client, const directory_asker *asker, const uint8_t *payload, size_t n)
 {
-    if (client->waiting >= DIRECTORY_CLIENT_PENDING || d->queue_bytes + n > QUEUE_BYTES_MAX)
-        return false;
-    control_job *job = new_job(d, asker, payload, n);
+    bool sealed = directory_is_sealed(payload, n);
+    control_job *job = has_room(d, client, sealed, n) ? new_job(d, asker, payload, n) : NULL;
     if (job == NULL)
         return false;
     job->client = client;
-    if (!store_worker_add(d->worker, &job->job)) {
+    job->sealed = sealed;
+    if (!(sealed ? store_worker_add : store_worker_add_later)(d->worker, &job->job)) {
         free(job);
         return false;
     }
-    client->waiting++;
     d->queue_bytes += n;
+    d->plain_bytes += sealed ? 0 : n;
+    client->waiting_bytes += n;
+    *(sealed ? &client->waiting : &client->waiting_plain) += 1;
     return true;
 }
 
@@ -192,9 +307,10 @@ void directory_control(directory *d, const directory_asker *asker, const uint8_t
         return;
     }
     control_client *client = find_client(d, asker->client_id);
-    if (client != NULL && submit(d, client, asker, payload, n))
+    bool behind = client != NULL && is_behind(client);
+    if (client != NULL && !behind && submit(d, client, asker, payload, n))
         return;
     if (client != NULL)
         release_client(d, client);
-    refuse_at_once(d, asker->client_id, too_much_waits);
+    refuse_at_once(d, asker->client_id, behind ? reads_too_slowly : too_much_waits);
 }

@@ -7,6 +7,8 @@
 #define LIST_MAX      1000
 #define LIST_COUNT    100
 #define HISTORY_COUNT 32
+#define LIST_PER_LOOK 16  /* devices in a list cost about as much as one looked up by itself */
+#define HISTORY_LOOKS 4   /* and so much what is asked for at once of a history */
 #define ROW_BYTES     160 /* of a device in a list, about */
 
 /* base64url, and the names around it */
@@ -77,6 +79,8 @@ static store_result look_up_all(session *x, command *c, cJSON *entries, const cJ
     store_result result = STORE_OK;
     if (count < 1 || count > ENTRIES_MAX)
         return refuse_with(c, PEP_BAD_COMMAND, "1 to %d can be looked up at once", ENTRIES_MAX);
+    if (!may_look_up(x, c, (unsigned)count))
+        return STORE_OK;
     for (item = many ? asked->child : asked; ok && result == STORE_OK && item != NULL;
          item = many ? item->next : NULL) {
         const char *text = cJSON_GetStringValue(item);
@@ -159,6 +163,8 @@ store_result run_list(session *x, command *c)
         return STORE_OK;
     if (l.left < 1 || l.left > LIST_MAX)
         return refuse_with(c, PEP_BAD_COMMAND, "count is 1 to %d", LIST_MAX);
+    if (!may_look_up(x, c, 1 + (unsigned)l.left / LIST_PER_LOOK))
+        return STORE_OK;
     c->data = cJSON_CreateObject();
     l.to = cJSON_AddArrayToObject(c->data, "devices");
     if (l.to == NULL)
@@ -198,7 +204,7 @@ store_result run_history(session *x, command *c)
     bool found;
     uint64_t after = 0;
     listing l = {.x = x, .c = c, .left = HISTORY_COUNT};
-    if (!want_id(c, &id, "id", true) || !want_number(c, &after, "after", false))
+    if (!want_id(c, &id, "id", true) || !want_number(c, &after, "after", false) || !may_look_up(x, c, HISTORY_LOOKS))
         return STORE_OK;
     store_result result = visible_head(x, &head, &found, id);
     if (result != STORE_OK)

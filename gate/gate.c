@@ -369,9 +369,10 @@ bool gate_is_auditor(const gate *g, const gate_message *m)
     return policy_bind_of(g->policy) != POLICY_BIND_NONE && policy_is_admin(g->policy, name, known ? s.groups : NULL);
 }
 
+/* Nobody is kicked for commands: who shares an address with a forger cannot help it, and gets an answer. */
 bool gate_allows_command(gate *g, gate_verdict *verdict, const gate_message *m)
 {
-    if (budget_allows(g->budget, policy_budget_of(g->policy), m, true))
+    if (budget_allows(g->budget, policy_budget_of(g->policy), m, false))
         return true;
     *verdict = refuse(g, DOOR_MESSAGE, (gate_verdict){.reason = PEP_RATE_LIMITED});
     return false;

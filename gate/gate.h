@@ -123,8 +123,8 @@ bool gate_is_auditor(const gate *g, const gate_message *m);
 char *gate_next_kick(gate *g);
 
 /*
- * A control message needs signatures verified, and comes from somebody: false where the abuse budget forbids it
- * (*verdict is then what a message would have got). And afterwards, what came of them.
+ * A sealed control message needs signatures verified, and comes from somebody: false where the abuse budget forbids it
+ * (*verdict is then what a message would have got, but that nobody is kicked). And afterwards, what came of them.
  */
 bool gate_allows_command(gate *g, gate_verdict *verdict, const gate_message *m);
 void gate_note_command(gate *g, const gate_message *m, bool good);

@@ -183,11 +183,13 @@ int control_on_command(int event, void *event_data, void *userdata)
     gate_verdict verdict;
     if (m.client_id == NULL || m.address == NULL)
         return MOSQ_ERR_SUCCESS; /* a bridge: it has nobody who could take an answer */
-    if (!gate_allows_command(p->gate, &verdict, &m))
+    const directory_asker asker = {m.client_id, m.username, m.address};
+    if (directory_is_sealed(e->payload, e->payloadlen) && !gate_allows_command(p->gate, &verdict, &m)) {
         events_tell(p, &m, &verdict);
-    else
-        directory_control(p->directory, &(directory_asker){m.client_id, m.username, m.address}, e->payload,
-                          e->payloadlen);
+        directory_rate_limited(p->directory, &asker);
+    } else {
+        directory_control(p->directory, &asker, e->payload, e->payloadlen);
+    }
     return MOSQ_ERR_SUCCESS; /* an error would disconnect it */
 }
 

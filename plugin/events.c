@@ -149,6 +149,8 @@ static int on_disconnect(int event, void *event_data, void *userdata)
     (void)event;
     gate_message m = message_of(e->client);
     gate_disconnected(p->gate, &m);
+    if (m.client_id != NULL) /* 2.0 tells twice of some, then without */
+        directory_gone(p->directory, m.client_id);
     return MOSQ_ERR_SUCCESS;
 }
 

@@ -1468,6 +1468,7 @@ static void test_commands_and_budget(void)
     }
     CU_ASSERT_EQUAL(allowed, 20);
     CU_ASSERT_TRUE(verdict.action == GATE_REFUSE && verdict.reason == PEP_RATE_LIMITED && verdict.news);
+    CU_ASSERT_EQUAL(kicks(&b, "bad"), 0); /* it gets an answer instead */
     CU_ASSERT_EQUAL(verified_of(&b, 10, "bad", "u", "10.0.0.1", START), 0);
     CU_ASSERT_EQUAL(kicks(&b, "bad"), 1);
     m.client_id = "good";
