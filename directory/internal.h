@@ -195,6 +195,7 @@ typedef struct {
     bool again;     /* from the beginning, when it is through */
     bool submitted; /* a page is with the worker */
     uint64_t due_ms;
+    uint64_t served_ms; /* when entries were asked for last */
     char cursor[TOPIC_BYTES];
     uint64_t unserved;
 } serve_pass;

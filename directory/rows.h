@@ -89,7 +89,7 @@ store_result rows_count_keys(store *s, uint64_t *count);
 store_result rows_add_command(store *s, bool *repeated, const uint8_t kid[PEP_KID_BYTES], uint64_t seq,
                               uint64_t expires_s);
 
-/* Forgets commands and tokens whose time is over. */
+/* Forgets tokens whose time is over, and commands an hour later: clocks of several gates differ. */
 store_result rows_purge(store *s, uint64_t now_s);
 
 /* *added: it was not there. */

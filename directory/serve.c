@@ -9,6 +9,11 @@
 
 #define RETRY_MS 1000
 
+/* How many are published at once: each goes to whoever subscribed, and everybody else waits. */
+#define SERVE_ROWS     25
+#define SERVE_ROWS_MAX 250 /* where the broker has nothing else to do, and so ticks seldom */
+#define SERVE_EACH_MS  10
+
 static void topic_of(char out[TOPIC_BYTES], const char *id)
 {
     size_t n = strlen(id);
@@ -238,6 +243,7 @@ typedef struct {
     registrar *r;
     char after[TOPIC_BYTES];
     news_item *first; /* serving */
+    size_t rows;      /* at most */
     size_t count;
     bool more;
     char last[TOPIC_BYTES];
@@ -257,7 +263,7 @@ static void retry_later(directory *d)
 }
 
 static bool submit(directory *d, store_result (*work)(store_job *job, store *s), void (*done)(store_job *job),
-                   bool topics)
+                   size_t rows, bool topics)
 {
     page_job *page = calloc(1, sizeof *page);
     if (page != NULL && topics)
@@ -270,6 +276,7 @@ static bool submit(directory *d, store_result (*work)(store_job *job, store *s),
     page->job.done = done;
     page->d = d;
     page->r = &d->registrar;
+    page->rows = rows;
     memcpy(page->after, d->pass.cursor, sizeof page->after);
     if (store_worker_add(d->worker, &page->job))
         return true;
@@ -408,10 +415,10 @@ static store_result heads_work(store_job *job, store *s)
         return STORE_OK;
     store_result result = rows_count_published(s, &page->r->seen_published, page->r->gate_kid);
     if (result == STORE_OK)
-        result = rows_heads(s, page->after, PAGE_ROWS, gather, &g);
+        result = rows_heads(s, page->after, page->rows, gather, &g);
     if (result == STORE_OK && g.failed)
         result = STORE_FAILED;
-    page->more = g.count == PAGE_ROWS;
+    page->more = g.count == page->rows;
     for (const news_item *item = page->first; item != NULL; item = item->next)
         memcpy(page->last, item->row.id, sizeof item->row.id);
     return result == STORE_OK ? note_topics(page->r, s, page->first) : result;
@@ -464,6 +471,15 @@ void serve_gate(directory *d)
         d->gate_served = true;
 }
 
+/* The longer ago the last ones were published, the more. */
+static size_t rows_to_serve(directory *d)
+{
+    uint64_t now = directory_ms();
+    uint64_t rows = SERVE_ROWS * ((now - d->pass.served_ms) / SERVE_EACH_MS + 1);
+    d->pass.served_ms = now;
+    return rows < SERVE_ROWS_MAX ? (size_t)rows : SERVE_ROWS_MAX;
+}
+
 void serve_tick(directory *d)
 {
     if (!d->gate_served)
@@ -471,7 +487,8 @@ void serve_tick(directory *d)
     if (d->pass.phase == PASS_IDLE || d->pass.submitted || directory_ms() < d->pass.due_ms)
         return;
     bool clear = d->pass.phase == PASS_CLEAR;
-    if (submit(d, clear ? topics_work : heads_work, clear ? topics_done : heads_done, clear))
+    if (clear ? submit(d, topics_work, topics_done, PAGE_ROWS, true)
+              : submit(d, heads_work, heads_done, rows_to_serve(d), false))
         d->pass.submitted = true;
     else
         retry_later(d);
