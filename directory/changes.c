@@ -102,7 +102,7 @@ static store_result acknowledge(session *x, command *c, const key_row *head, uin
     bool same = last.certificate_n == cert->n && memcmp(last.certificate, cert->bytes, cert->n) == 0;
     if (newer && !same) {
         chain_link link = link_of(b, cert);
-        c->changed = true;
+        c->changed = c->certified = true;
         result = chain_certify(x->s, head, &last, &link);
     }
     return result == STORE_OK ? answer_version(c, st->id, st->version) : result;
@@ -487,6 +487,19 @@ static store_result judge_token(session *x, command *c, const token_row *token)
     return result;
 }
 
+/* Behind the hold: on PostgreSQL another broker may have ended the key since the message was verified. */
+static store_result hold_for_admin(session *x, command *c)
+{
+    key_row key;
+    bool found;
+    store_result result = hold(x);
+    if (result == STORE_OK)
+        result = rows_key(x->s, &key, &found, x->signer.kid);
+    if (result == STORE_OK && (!found || !registrar_is_admin(x->r, &key, now_s(x))))
+        return refuse(c, PEP_NOT_AUTHORIZED);
+    return result;
+}
+
 store_result run_token(session *x, command *c)
 {
     token_row token = {.used = false};
@@ -496,8 +509,8 @@ store_result run_token(session *x, command *c)
         return STORE_OK;
     if (registrar_settings(x->r)->rules.enroll != DIRECTORY_TOKEN)
         return refuse_with(c, PEP_BAD_COMMAND, "no tokens are taken here");
-    store_result result = hold(x);
-    if (result == STORE_OK)
+    store_result result = hold_for_admin(x, c);
+    if (result == STORE_OK && c->reason == PEP_OK)
         result = judge_token(x, c, &token);
     if (result != STORE_OK || c->reason != PEP_OK)
         return result;
