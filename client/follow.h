@@ -9,6 +9,7 @@
 #include "client/resolve.h"
 
 #define FOLLOW_KIDS_MAX    64   /* that are asked for at once */
+#define FOLLOW_CHANGES_MAX 64   /* devices whose change is looked at at once; the others wait for it */
 #define FOLLOW_HELD_MAX    1000 /* messages that wait */
 #define FOLLOW_HELD_BYTES  ((size_t)32 * 1024 * 1024)
 #define FOLLOW_HELD_MS     5000
@@ -30,10 +31,11 @@ struct follower {
     bool on;
     asker asker;
     resolver resolver;
-    char *records;
-    struct followed *ids; /* uthash */
+    struct followed *ids;                          /* uthash */
+    struct followed *first_waiting, *last_waiting; /* of those whose change nobody has looked at yet */
     struct wanted *wanted;
-    size_t running; /* questions */
+    size_t kids, changes; /* of them */
+    uint64_t again_ms;    /* when the next change is looked at again; 0: none */
     struct held *first, **last;
     size_t held_count, held_bytes;
     struct {
@@ -68,7 +70,16 @@ bool follow_take(follower *f, const struct mosquitto_message *m);
 /* Asks who has this signing key, and keeps the message meanwhile. False: it is not kept. */
 bool follow_hold(follower *f, const uint8_t kid[PEP_KID_BYTES], const struct mosquitto_message *m);
 
-/* True where messages of this key wait: what comes behind them waits, too. */
+/*
+ * True while the directory has told of a change of this device that is not understood yet: its history is being asked
+ * for, or waits for that. What is pinned may be out of date then.
+ */
+bool follow_changes(const follower *f, const char *id);
+
+/* Keeps a message of a device that changes until the change is understood. False: it is not kept. */
+bool follow_hold_change(follower *f, const char *id, const struct mosquitto_message *m);
+
+/* True where messages of this key wait for who has it: what comes behind them waits, too. */
 bool follow_waits(const follower *f, const uint8_t kid[PEP_KID_BYTES]);
 
 /* Now and then. */

@@ -113,7 +113,7 @@ static void on_resolved(resolution *n)
     *(bool *)n->owner = true;
 }
 
-static int judge_pinned(looker *k, pep_reason *state, const found_entry *e)
+static int judge_pinned(looker *k, pep_reason *state, const found_entry *e, const uint8_t *kid)
 {
     bool over = false;
     resolution n = {.owner = &over, .done = on_resolved};
@@ -128,7 +128,7 @@ static int judge_pinned(looker *k, pep_reason *state, const found_entry *e)
     if (pep_entry_encode(bytes, &size, &e->entry) != PEP_OK)
         code = fail_reason(PEP_MALFORMED, e->statement.id);
     else
-        resolve_entry(&r, &n, e->statement.id, bytes, size);
+        resolve_entry(&r, &n, e->statement.id, bytes, size, kid);
     if (code == DONE)
         code = ask_until(&k->asker, &over);
     if (!over)
@@ -138,15 +138,6 @@ static int judge_pinned(looker *k, pep_reason *state, const found_entry *e)
     *state = n.reason;
     free(folder);
     return code;
-}
-
-static int show(looker *k, const found_entry *e)
-{
-    pep_reason state = judge_alone(k, e);
-    int code = DONE;
-    if (k->pins != NULL && state != PEP_NOT_CERTIFIED)
-        code = judge_pinned(k, &state, e);
-    return code == DONE ? print_found(e, state) : code;
 }
 
 /* ---- asking ---- */
@@ -188,30 +179,6 @@ static int print_unknown(const char *name, pep_reason reason)
     return code == DONE ? exit_code(reason) : code;
 }
 
-static int show_found(looker *k, const cJSON *data, const char *name)
-{
-    static found_entry e;
-    uint8_t kid[PEP_KID_BYTES];
-    const cJSON *found = cJSON_GetArrayItem(cJSON_GetObjectItemCaseSensitive(data, "entries"), 0);
-    const char *error = text_field(found, "error");
-    if (error != NULL)
-        return print_unknown(name, reason_of(error));
-    pep_reason reason = read_found(&e, cJSON_GetObjectItemCaseSensitive(found, "entry"));
-    if (reason == PEP_OK && !kid_from_text(kid, name) && strcmp(e.statement.id, name) != 0)
-        reason = PEP_WRONG_ID;
-    return reason == PEP_OK ? show(k, &e) : print_unknown(name, reason);
-}
-
-static int look_up(looker *k, const char *name)
-{
-    reply r;
-    int code = ask(k, &r, make_lookup, name);
-    if (code == DONE)
-        code = r.reason == PEP_OK ? show_found(k, r.data, name) : fail_reply(&r, name);
-    cJSON_Delete(r.data);
-    return code;
-}
-
 /* ---- histories ---- */
 
 static uint64_t after_position;
@@ -244,15 +211,24 @@ static int show_statement(const cJSON *item, const char *id)
     return print_line(&l);
 }
 
-/* *more: there is another page. */
+/* *more: there is another page; behind an empty one there is none, whatever it says. */
+static int ask_page(looker *k, reply *out, bool *more, const char *id)
+{
+    uint64_t next = 0;
+    int code = ask(k, out, make_history, id);
+    if (code == DONE && out->reason != PEP_OK)
+        code = fail_reply(out, id);
+    *more = code == DONE && number_field(&next, out->data, "next") && next > after_position &&
+            cJSON_GetArraySize(cJSON_GetObjectItemCaseSensitive(out->data, "statements")) > 0;
+    after_position = next;
+    return code;
+}
+
 static int show_page(looker *k, bool *more, const char *id)
 {
     reply r;
     const cJSON *item;
-    uint64_t next = 0;
-    int code = ask(k, &r, make_history, id);
-    if (code == DONE && r.reason != PEP_OK)
-        code = fail_reply(&r, id);
+    int code = ask_page(k, &r, more, id);
     if (code == DONE)
         cJSON_ArrayForEach(item, cJSON_GetObjectItemCaseSensitive(r.data, "statements"))
         {
@@ -260,8 +236,6 @@ static int show_page(looker *k, bool *more, const char *id)
             if (code != DONE)
                 break;
         }
-    *more = code == DONE && number_field(&next, r.data, "next") && next > after_position;
-    after_position = next;
     cJSON_Delete(r.data);
     return code;
 }
@@ -274,6 +248,105 @@ static int show_history(looker *k, const char *id)
     do
         code = show_page(k, &more, id);
     while (code == DONE && more);
+    return code;
+}
+
+/* ---- former keys, without pins ---- */
+
+/* A history as far as it was read. */
+typedef struct {
+    pep_head head;
+    bool known; /* head is one */
+    bool shown; /* the key that is looked for was one of its keys */
+} trail;
+
+/* An admin's revocation is signed by nobody whom we know: what it ends was a key all the same. */
+static bool follow_trail(const looker *k, trail *t, const cJSON *item, const char *id, const uint8_t *kid)
+{
+    uint8_t bytes[PEP_STATEMENT_BYTES_MAX];
+    size_t n;
+    pep_statement s;
+    const pep_trust trust = {.authorities = (const uint8_t(*)[PEP_SIGN_PUBLIC_BYTES])k->authorities,
+                             .authority_count = k->authority_count};
+    if (!decode_bytes(bytes, &n, sizeof(bytes), item) || pep_statement_parse(&s, bytes, n) != PEP_OK ||
+        strcmp(s.id, id) != 0)
+        return false;
+    if (!t->known || s.kind == PEP_STATEMENT_RECORD) {
+        t->shown = false;
+        t->known = pep_head_begin(&t->head, &s) == PEP_OK;
+    } else {
+        pep_reason reason = pep_head_advance(&t->head, NULL, &s, &trust);
+        if (reason != PEP_OK && (reason != PEP_UNPROVEN_KEY || s.kind != PEP_STATEMENT_REVOCATION))
+            return false;
+        t->head.version = s.version;
+        t->head.revoked = s.kind == PEP_STATEMENT_REVOCATION;
+        memcpy(t->head.hash, s.hash, sizeof(t->head.hash));
+    }
+    t->shown = t->shown || (t->known && memcmp(t->head.sign_kid, kid, PEP_KID_BYTES) == 0);
+    return t->known;
+}
+
+/* *state stays what it is where the history leads from that key to what was found. */
+static int find_former(looker *k, pep_reason *state, const found_entry *e, const uint8_t *kid)
+{
+    trail t = {.shown = false};
+    bool follows = true;
+    bool more = true;
+    int code = DONE;
+    after_position = 0;
+    while (code == DONE && follows && more) {
+        reply r;
+        const cJSON *item;
+        code = ask_page(k, &r, &more, e->statement.id);
+        cJSON_ArrayForEach(item, cJSON_GetObjectItemCaseSensitive(r.data, "statements"))
+        {
+            follows = follows && follow_trail(k, &t, item, e->statement.id, kid);
+        }
+        cJSON_Delete(r.data);
+    }
+    if (!follows || !t.shown || memcmp(t.head.hash, e->head.hash, sizeof(t.head.hash)) != 0)
+        *state = PEP_UNKNOWN_SIGNER;
+    return code;
+}
+
+/* ---- one device ---- */
+
+/* `kid`: the key that was asked for, or NULL. Whose it is, the directory must show. */
+static int show(looker *k, const found_entry *e, const uint8_t *kid)
+{
+    pep_reason state = judge_alone(k, e);
+    int code = DONE;
+    if (k->pins != NULL && state != PEP_NOT_CERTIFIED)
+        code = judge_pinned(k, &state, e, kid);
+    else if (kid != NULL && memcmp(kid, e->head.sign_kid, PEP_KID_BYTES) != 0)
+        code = find_former(k, &state, e, kid);
+    if (code == DONE && kid != NULL && state == PEP_UNKNOWN_SIGNER)
+        return print_unknown(hex_kid((char[HEX_KID_BYTES]){""}, kid), state);
+    return code == DONE ? print_found(e, state) : code;
+}
+
+static int show_found(looker *k, const cJSON *data, const char *name)
+{
+    static found_entry e;
+    uint8_t kid[PEP_KID_BYTES];
+    bool by_kid = kid_from_text(kid, name);
+    const cJSON *found = cJSON_GetArrayItem(cJSON_GetObjectItemCaseSensitive(data, "entries"), 0);
+    const char *error = text_field(found, "error");
+    if (error != NULL)
+        return print_unknown(name, reason_of(error));
+    pep_reason reason = read_found(&e, cJSON_GetObjectItemCaseSensitive(found, "entry"));
+    if (reason == PEP_OK && !by_kid && strcmp(e.statement.id, name) != 0)
+        reason = PEP_WRONG_ID;
+    return reason == PEP_OK ? show(k, &e, by_kid ? kid : NULL) : print_unknown(name, reason);
+}
+
+static int look_up(looker *k, const char *name)
+{
+    reply r;
+    int code = ask(k, &r, make_lookup, name);
+    if (code == DONE)
+        code = r.reason == PEP_OK ? show_found(k, r.data, name) : fail_reply(&r, name);
+    cJSON_Delete(r.data);
     return code;
 }
 
@@ -320,7 +393,8 @@ static int list_page(looker *k, char after[PEP_ID_MAX + 1], bool *more)
                 break;
         }
     const char *next = text_field(r.data, "next");
-    *more = code == DONE && next != NULL && pep_id_valid(next, strlen(next)) && strcmp(next, after) > 0;
+    *more = code == DONE && next != NULL && pep_id_valid(next, strlen(next)) && strcmp(next, after) > 0 &&
+            cJSON_GetArraySize(cJSON_GetObjectItemCaseSensitive(r.data, "devices")) > 0;
     if (*more)
         memcpy(after, next, strlen(next) + 1);
     cJSON_Delete(r.data);

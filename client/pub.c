@@ -43,7 +43,14 @@ typedef struct {
     size_t outstanding; /* sent, and not yet acknowledged (QoS 0: not yet written) */
     size_t refused;
     uint64_t deadline_ms; /* for the next acknowledgement */
+    struct told *told;    /* of each recipient that is an id, while lines are sent; NULL: nothing is heard */
 } publisher;
+
+/* What the directory told of a recipient last; n 0: nothing that was not looked at. */
+struct told {
+    uint8_t entry[PEP_ENTRY_BYTES_MAX];
+    size_t n;
+};
 
 static bool clears(void)
 {
@@ -113,11 +120,161 @@ static int send_envelope(publisher *p)
                 args.topic, mosquitto_strerror(rc));
 }
 
+/* ---- recipients that are ids ---- */
+
+/* One that is too long is no entry, and is refused as that. */
+static void hear(struct told *t, const struct mosquitto_message *m)
+{
+    size_t n = m->payloadlen > 0 ? (size_t)m->payloadlen : 0;
+    t->n = n < sizeof(t->entry) ? n : sizeof(t->entry);
+    if (t->n > 0)
+        memcpy(t->entry, m->payload, t->n);
+}
+
+static void on_message(struct mosquitto *client, void *link, const struct mosquitto_message *m,
+                       const mosquitto_property *props)
+{
+    (void)client;
+    (void)props;
+    publisher *p = ((mqtt_link *)link)->owner;
+    size_t prefix = sizeof(PEP_KEYS_TOPIC) - 1;
+    if (ask_take(&p->asker, m) || p->told == NULL || strncmp(m->topic, PEP_KEYS_TOPIC, prefix) != 0)
+        return;
+    for (size_t i = 0; i < p->sealer.to_count; i++)
+        if (p->sealer.id[i] != NULL && strcmp(m->topic + prefix, p->sealer.id[i]) == 0)
+            hear(&p->told[i], m);
+}
+
+static void on_resolved(resolution *n)
+{
+    *(bool *)n->owner = true;
+}
+
+static int refuse(const resolution *n)
+{
+    if (exit_code(n->reason) == OUT_OF_REACH || n->reason == PEP_NEEDS_HISTORY)
+        return fail(exit_code(n->reason), "nothing was sent to %s: %s", n->id, n->error.text);
+    resolution_report(n);
+    return fail(exit_code(n->reason), "nothing was sent to %s: %s (%s)", n->id, pep_reason_name(n->reason),
+                pep_reason_text(n->reason));
+}
+
+/*
+ * Where nobody answers, what is pinned still holds, as long as it says itself. Not where the directory told of
+ * something else and withholds what it follows from: that may be the end of the key.
+ */
+static int judge_resolved(publisher *p, pep_record *out, const resolution *n)
+{
+    bool silent = n->reason == PEP_TRY_LATER && n->entry_n == 0;
+    if (n->reason != PEP_OK && !silent)
+        return refuse(n);
+    const pep_record *record = p->resolver.pins != NULL ? pep_pins_find_id(p->resolver.pins, n->id) : NULL;
+    if (record == NULL)
+        return fail(exit_code(n->reason), "--to %s: is no file, and the directory of %s does not tell its keys: %s",
+                    n->id, p->link.address, n->error.text);
+    if (silent)
+        warn("the directory of %s does not answer; sealing to %s by what is pinned", p->link.address, n->id);
+    resolution_report(n);
+    *out = *record;
+    return check_recipient(n->id, out);
+}
+
+/* By what was told, or by asking. */
+static int resolve(publisher *p, size_t which, const struct told *told)
+{
+    bool over = false;
+    resolution n = {.owner = &over, .done = on_resolved};
+    if (told != NULL)
+        resolve_entry(&p->resolver, &n, p->sealer.id[which], told->entry, told->n, NULL);
+    else
+        resolve_id(&p->resolver, &n, p->sealer.id[which], RESOLVE_WAIT_MS);
+    int code = ask_until(&p->asker, &over);
+    if (!over)
+        resolution_end(&n);
+    return code == DONE ? judge_resolved(p, &p->sealer.to[which], &n) : code;
+}
+
+static int resolve_all(publisher *p)
+{
+    mosquitto_message_v5_callback_set(p->link.client, on_message);
+    for (size_t i = 0; i < p->sealer.to_count; i++) {
+        int code = p->sealer.id[i] != NULL ? resolve(p, i, NULL) : DONE;
+        if (code != DONE)
+            return code;
+    }
+    return DONE;
+}
+
+static char *folder_of(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash != NULL ? strndup(path, (size_t)(slash - path) + 1) : strdup(".");
+}
+
+static int resolve_recipients(publisher *p)
+{
+    char *records = folder_of(sealing_key());
+    if (records == NULL)
+        return fail(OUT_OF_REACH, "out of memory");
+    resolver_close(&p->resolver);
+    int code = resolver_open(&p->resolver, &p->asker, sealing_key(), records);
+    free(records);
+    p->asker.link = &p->link;
+    return code == DONE ? resolve_all(p) : code;
+}
+
+/* Lines may go on for years: a recipient's new key, or the end of his key, is heard meanwhile. */
+static int follow_recipients(publisher *p)
+{
+    if (!args.lines || !sealer_has_ids(&p->sealer))
+        return DONE;
+    p->told = calloc(p->sealer.to_count, sizeof(*p->told));
+    if (p->told == NULL)
+        return fail(OUT_OF_REACH, "out of memory");
+    for (size_t i = 0; i < p->sealer.to_count; i++) {
+        char topic[sizeof(PEP_KEYS_TOPIC) + PEP_ID_MAX];
+        if (p->sealer.id[i] == NULL)
+            continue;
+        (void)snprintf(topic, sizeof(topic), PEP_KEYS_TOPIC "%s", p->sealer.id[i]);
+        (void)mosquitto_subscribe(p->link.client, NULL, topic, 1);
+    }
+    return DONE;
+}
+
+static int take_told(publisher *p)
+{
+    int code = DONE;
+    for (size_t i = 0; p->told != NULL && i < p->sealer.to_count && code == DONE; i++) {
+        struct told told = p->told[i];
+        p->told[i].n = 0; /* before: the next one may come meanwhile */
+        if (told.n > 0)
+            code = resolve(p, i, &told);
+    }
+    return code;
+}
+
+/* A will is sealed before CONNECT, so whom it is for must be known before: a connection of its own asks. */
+static int resolve_for_will(publisher *p)
+{
+    if (args.will_topic == NULL || !sealer_has_ids(&p->sealer))
+        return DONE;
+    int code = mqtt_connect(&p->link);
+    if (code == DONE)
+        code = resolve_recipients(p);
+    mqtt_close(&p->link);
+    p->link = (mqtt_link){.owner = p};
+    return code == DONE ? mqtt_prepare(&p->link) : code;
+}
+
+/* ---- what to send ---- */
+
 static int send_message(publisher *p, pep_view plain)
 {
     size_t envelopes = clears() ? 1 : sealer_envelopes(&p->sealer);
     for (size_t i = 0; i < envelopes; i++) {
         int code = await_acks(p, WINDOW - 1);
+        if (code == DONE)
+            code = take_told(p);
         if (code == DONE)
             code = sealer_seal(&p->sealer, i, args.topic, clears() ? PEP_FLAG_CLEAR : 0, plain);
         if (code == DONE)
@@ -127,8 +284,6 @@ static int send_message(publisher *p, pep_view plain)
     }
     return DONE;
 }
-
-/* ---- what to send ---- */
 
 static int send_file(publisher *p)
 {
@@ -206,100 +361,6 @@ static int send_all(publisher *p)
     return code == DONE && p->refused > 0 ? REFUSED : code;
 }
 
-/* ---- recipients that are ids ---- */
-
-static void on_message(struct mosquitto *client, void *link, const struct mosquitto_message *m,
-                       const mosquitto_property *props)
-{
-    (void)client;
-    (void)props;
-    publisher *p = ((mqtt_link *)link)->owner;
-    (void)ask_take(&p->asker, m);
-}
-
-static void on_resolved(resolution *n)
-{
-    *(bool *)n->owner = true;
-}
-
-/* Where nobody answers, what is pinned still holds, as long as it says itself. */
-static int judge_resolved(publisher *p, pep_record *out, const resolution *n)
-{
-    bool silent = n->reason == PEP_TRY_LATER;
-    if (n->reason != PEP_OK && !silent) {
-        resolution_report(n);
-        return fail(exit_code(n->reason), "nothing was sent to %s: %s (%s)", n->id, pep_reason_name(n->reason),
-                    pep_reason_text(n->reason));
-    }
-    const pep_record *record = p->resolver.pins != NULL ? pep_pins_find_id(p->resolver.pins, n->id) : NULL;
-    if (record == NULL)
-        return fail(exit_code(n->reason), "--to %s: is no file, and the directory of %s does not tell its keys: %s",
-                    n->id, p->link.address, n->error.text);
-    if (silent)
-        warn("the directory of %s does not answer; sealing to %s by what is pinned", p->link.address, n->id);
-    resolution_report(n);
-    *out = *record;
-    return check_recipient(n->id, out);
-}
-
-static int resolve(publisher *p, size_t which)
-{
-    bool over = false;
-    resolution n = {.owner = &over, .done = on_resolved};
-    resolve_id(&p->resolver, &n, p->sealer.id[which], RESOLVE_WAIT_MS);
-    int code = ask_until(&p->asker, &over);
-    if (!over)
-        resolution_end(&n);
-    return code == DONE ? judge_resolved(p, &p->sealer.to[which], &n) : code;
-}
-
-static int resolve_all(publisher *p)
-{
-    mosquitto_message_v5_callback_set(p->link.client, on_message);
-    for (size_t i = 0; i < p->sealer.to_count; i++) {
-        int code = p->sealer.id[i] != NULL ? resolve(p, i) : DONE;
-        if (code != DONE)
-            return code;
-    }
-    return DONE;
-}
-
-static char *folder_of(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-    return slash != NULL ? strndup(path, (size_t)(slash - path) + 1) : strdup(".");
-}
-
-static int resolve_recipients(publisher *p)
-{
-    char *records = folder_of(sealing_key());
-    if (records == NULL)
-        return fail(OUT_OF_REACH, "out of memory");
-    int code = resolver_open(&p->resolver, &p->asker, sealing_key());
-    p->asker.link = &p->link;
-    p->resolver.records = records;
-    if (code == DONE)
-        code = resolve_all(p);
-    resolver_close(&p->resolver);
-    free(records);
-    return code;
-}
-
-/* A will is sealed before CONNECT, so whom it is for must be known before: a connection of its own asks. */
-static int resolve_for_will(publisher *p)
-{
-    if (args.will_topic == NULL || !sealer_has_ids(&p->sealer))
-        return DONE;
-    int code = mqtt_connect(&p->link);
-    if (code == DONE)
-        code = resolve_recipients(p);
-    mqtt_close(&p->link);
-    for (size_t i = 0; i < p->sealer.to_count; i++)
-        p->sealer.id[i] = NULL;
-    p->link = (mqtt_link){.owner = p};
-    return code == DONE ? mqtt_prepare(&p->link) : code;
-}
-
 /* ---- before sending ---- */
 
 static int set_will(publisher *p)
@@ -321,7 +382,9 @@ static int set_will(publisher *p)
 
 static int publish(publisher *p)
 {
-    int code = mqtt_prepare(&p->link);
+    int code = resolver_check();
+    if (code == DONE)
+        code = mqtt_prepare(&p->link);
     p->sealer.takes_ids = !resolver_off();
     if (code == DONE)
         code = sealer_open(&p->sealer, !clears() || args.will_topic != NULL);
@@ -332,7 +395,9 @@ static int publish(publisher *p)
     if (code == DONE)
         code = mqtt_connect(&p->link);
     if (code == DONE && sealer_has_ids(&p->sealer))
-        code = resolve_recipients(p);
+        code = resolve_recipients(p); /* again, where a will's were: this connection may be with another broker */
+    if (code == DONE)
+        code = follow_recipients(p);
     if (code != DONE)
         return code;
     mosquitto_publish_v5_callback_set(p->link.client, on_publish);
@@ -348,6 +413,8 @@ static int run(void)
     p.link.owner = &p;
     code = publish(&p);
     mqtt_close(&p.link);
+    resolver_close(&p.resolver);
+    free(p.told);
     sealer_close(&p.sealer);
     return code;
 }

@@ -12,8 +12,9 @@
 #define HISTORY_MAX 4096 /* statements of one device */
 
 struct resolve_statement {
-    uint8_t bytes[PEP_STATEMENT_BYTES_MAX];
+    struct resolve_statement *next;
     size_t n;
+    uint8_t bytes[];
 };
 
 static struct {
@@ -34,6 +35,13 @@ bool resolver_off(void)
     return args.off;
 }
 
+int resolver_check(void)
+{
+    if (args.off && args.authorities.n > 0)
+        return wrong_usage("--authority: its certificates come from the directory, which --no-directory does not ask");
+    return DONE;
+}
+
 /* ---- authorities ---- */
 
 static int read_authority_file(uint8_t key[PEP_SIGN_PUBLIC_BYTES], const char *path)
@@ -46,7 +54,7 @@ static int read_authority_file(uint8_t key[PEP_SIGN_PUBLIC_BYTES], const char *p
         file.p[file.n] = '\0';
         file.p[strcspn((char *)file.p, "\r\n")] = '\0';
         if (!pep_authority_from_text(key, (char *)file.p))
-            code = fail(OUT_OF_REACH, "%s: its first line is no authority's key; authority.pub has one", path);
+            code = fail(OUT_OF_REACH, "%s: its first line is no authority's key; authority.public has one", path);
     }
     buffer_free(&file);
     return code;
@@ -91,7 +99,7 @@ pep_pins *resolver_pins(resolver *r, pep_reason *reason, pep_error *error)
     return r->pins;
 }
 
-int resolver_open(resolver *r, asker *ask, const char *key)
+int resolver_open(resolver *r, asker *ask, const char *key, const char *records)
 {
     struct stat st;
     r->ask = ask;
@@ -99,10 +107,11 @@ int resolver_open(resolver *r, asker *ask, const char *key)
     if (code != DONE)
         return code;
     r->folder = args.pins != NULL ? strdup(args.pins) : folder_beside(key);
-    if (r->folder == NULL)
+    r->given = given_read(records);
+    if (r->folder == NULL || r->given == NULL)
         return fail(OUT_OF_REACH, "out of memory");
-    if (lstat(r->folder, &st) != 0 && errno == ENOENT)
-        return DONE; /* made when there is something to pin */
+    if (r->authority_count == 0 && lstat(r->folder, &st) != 0 && errno == ENOENT)
+        return DONE; /* made when there is something to pin, or something that is not to be believed without */
     pep_reason reason;
     pep_error error = {""};
     return resolver_pins(r, &reason, &error) != NULL ? DONE : fail_error(reason, &error);
@@ -111,6 +120,7 @@ int resolver_open(resolver *r, asker *ask, const char *key)
 void resolver_close(resolver *r)
 {
     pep_pins_close(r->pins);
+    given_free(r->given);
     free(r->authorities);
     free(r->folder);
     *r = (resolver){0};
@@ -118,12 +128,23 @@ void resolver_close(resolver *r)
 
 /* ---- one resolution ---- */
 
+static void drop_statements(resolution *n)
+{
+    while (n->first != NULL) {
+        struct resolve_statement *s = n->first;
+        n->first = s->next;
+        free(s);
+    }
+    if (n->r != NULL)
+        n->r->memory -= n->memory;
+    n->count = 0;
+    n->memory = 0;
+}
+
 static void finish(resolution *n, pep_reason reason)
 {
     n->reason = reason;
-    free(n->statements);
-    n->statements = NULL;
-    n->count = 0;
+    drop_statements(n);
     n->done(n);
 }
 
@@ -138,8 +159,7 @@ void resolution_end(resolution *n)
 {
     if (n->q.open)
         ask_drop(n->r->ask, &n->q);
-    free(n->statements);
-    n->statements = NULL;
+    drop_statements(n);
 }
 
 static void send_question(resolution *n, pep_reason made, const char *json, int wait_ms)
@@ -150,33 +170,17 @@ static void send_question(resolution *n, pep_reason made, const char *json, int 
         finish_with(n, PEP_TRY_LATER, "no connection");
 }
 
-static void start(resolver *r, resolution *n, void (*answered)(question *, pep_reason, const cJSON *, const char *))
+static void begin(resolver *r, resolution *n)
 {
     n->r = r;
-    n->q = (question){.owner = n, .answered = answered};
-    ask_begin(&n->q);
+    n->last = &n->first;
+    n->deadline_ms = mqtt_now_ms() + RESOLVE_TOTAL_MS;
 }
 
-/* A record that somebody has put there is what a pin begins with: the directory must follow it. */
-static void seed(const resolution *n, pep_pins *pins)
+static void start(resolution *n, void (*answered)(question *, pep_reason, const cJSON *, const char *))
 {
-    char path[4096];
-    uint8_t bytes[PEP_STATEMENT_BYTES_MAX];
-    uint8_t entry[PEP_ENTRY_BYTES_MAX];
-    size_t bytes_n;
-    size_t entry_n;
-    pep_statement s;
-    struct stat st;
-    pep_pin_news news;
-    const char *records = n->r->records;
-    if (records == NULL || pep_pins_find_id(pins, n->id) != NULL || stat(records, &st) != 0)
-        return;
-    (void)snprintf(path, sizeof(path), S_ISDIR(st.st_mode) ? "%s/%s.pub" : "%s", records, n->id);
-    if (pep_statement_load(&s, bytes, &bytes_n, NULL, path) != PEP_OK || strcmp(s.id, n->id) != 0)
-        return;
-    const pep_entry e = {.statement = {bytes, bytes_n}};
-    if (pep_entry_encode(entry, &entry_n, &e) == PEP_OK) /* without a clock: also an old one is a beginning */
-        (void)!pep_pins_take(pins, &news, NULL, n->id, entry, entry_n, 0);
+    n->q = (question){.owner = n, .answered = answered};
+    ask_begin(&n->q);
 }
 
 static void remember(resolution *n, pep_pins *pins)
@@ -206,7 +210,11 @@ static void judge(resolution *n)
         finish(n, reason);
         return;
     }
-    seed(n, pins);
+    reason = given_pin(n->r->given, pins, &n->error, n->id);
+    if (reason != PEP_OK) {
+        finish(n, reason);
+        return;
+    }
     remember(n, pins);
     reason = pep_pins_take(pins, &n->news, &n->error, n->id, n->entry, n->entry_n, pep_now_us() / 1000000);
     bool accepted = reason == PEP_OK || reason == PEP_REVOKED_SIGNER;
@@ -217,9 +225,13 @@ static void judge(resolution *n)
         ask_history(n);
         return;
     }
-    if (reason == PEP_NEEDS_HISTORY && n->history_reason != PEP_OK)
+    if (reason == PEP_NEEDS_HISTORY && n->history_reason != PEP_OK) {
         reason = n->history_reason;
-    if (reason == PEP_OK && lacking)
+        n->error = n->history_error;
+    }
+    if (reason == PEP_NEEDS_HISTORY)
+        finish_with(n, reason, "the directory has no complete history of it");
+    else if (reason == PEP_OK && lacking)
         finish_with(n, PEP_UNKNOWN_SIGNER, pep_reason_text(PEP_UNKNOWN_SIGNER));
     else
         finish(n, reason);
@@ -227,32 +239,52 @@ static void judge(resolution *n)
 
 /* ---- histories ---- */
 
-static bool add_statement(resolution *n, const cJSON *item)
+/* Room for one more of `size` bytes; a history that others leave no room for is for another time. */
+static pep_reason make_room(resolution *n, struct resolve_statement **out, size_t size)
 {
-    if (n->count == HISTORY_MAX)
-        return false;
-    if ((n->count & (n->count - 1)) == 0) { /* a power of two: room for as many again */
-        size_t room = n->count == 0 ? 1 : 2 * n->count;
-        struct resolve_statement *grown = realloc(n->statements, room * sizeof(*grown));
-        if (grown == NULL)
-            return false;
-        n->statements = grown;
-    }
-    struct resolve_statement *s = &n->statements[n->count];
-    if (!decode_bytes(s->bytes, &s->n, sizeof(s->bytes), item))
-        return false;
+    size_t room = sizeof(**out) + size;
+    size_t limit = n->by_kid ? RESOLVE_MEMORY_MAX / 2 : RESOLVE_MEMORY_MAX;
+    if (n->count == HISTORY_MAX || n->memory + room > RESOLVE_BYTES_MAX)
+        return PEP_MALFORMED;
+    *out = n->r->memory + room <= limit ? malloc(room) : NULL;
+    if (*out == NULL)
+        return PEP_TRY_LATER;
+    n->memory += room;
+    n->r->memory += room;
+    return PEP_OK;
+}
+
+static pep_reason add_statement(resolution *n, const cJSON *item)
+{
+    uint8_t bytes[PEP_STATEMENT_BYTES_MAX];
+    size_t size;
+    pep_statement parsed;
+    struct resolve_statement *s;
+    if (!decode_bytes(bytes, &size, sizeof(bytes), item))
+        return PEP_MALFORMED;
+    pep_reason reason = pep_statement_parse(&parsed, bytes, size);
+    if (reason == PEP_OK && strcmp(parsed.id, n->id) != 0)
+        reason = PEP_WRONG_ID;
+    if (reason == PEP_OK)
+        reason = make_room(n, &s, size);
+    if (reason != PEP_OK)
+        return reason;
+    *s = (struct resolve_statement){.n = size};
+    memcpy(s->bytes, bytes, size);
+    *n->last = s;
+    n->last = &s->next;
     n->count++;
-    return true;
+    return PEP_OK;
 }
 
 static void take_history(resolution *n)
 {
-    pep_error error = {""};
+    size_t i = 0;
     pep_view *views = calloc(n->count + 1, sizeof(*views));
-    for (size_t i = 0; views != NULL && i < n->count; i++)
-        views[i] = (pep_view){n->statements[i].bytes, n->statements[i].n};
+    for (const struct resolve_statement *s = n->first; views != NULL && s != NULL; s = s->next)
+        views[i++] = (pep_view){s->bytes, s->n};
     n->history_reason =
-        views != NULL ? pep_pins_take_history(n->r->pins, &error, n->id, views, n->count) : PEP_NO_MEMORY;
+        views != NULL ? pep_pins_take_history(n->r->pins, &n->history_error, n->id, views, i) : PEP_NO_MEMORY;
     free(views);
     n->has_history = true;
     judge(n);
@@ -263,16 +295,15 @@ static void on_history(question *q, pep_reason reason, const cJSON *data, const 
     resolution *n = q->owner;
     uint64_t next;
     const cJSON *item;
-    if (reason != PEP_OK) {
-        finish_with(n, reason, text);
-        return;
-    }
     size_t before = n->count;
     cJSON_ArrayForEach(item, cJSON_GetObjectItemCaseSensitive(data, "statements"))
     {
-        if (add_statement(n, item))
-            continue;
-        finish_with(n, PEP_MALFORMED, "the directory's history of it");
+        if (reason == PEP_OK)
+            reason = add_statement(n, item);
+        text = "its history";
+    }
+    if (reason != PEP_OK) {
+        finish_with(n, reason, text);
         return;
     }
     if (!number_field(&next, data, "next") || n->count == before || next <= n->after) {
@@ -283,11 +314,19 @@ static void on_history(question *q, pep_reason reason, const cJSON *data, const 
     ask_history(n);
 }
 
+/* Each page has its time, and all of them together: no page gives the next one more. */
 static void ask_history(resolution *n)
 {
     char json[PEP_COMMAND_JSON_MAX];
-    start(n->r, n, on_history);
-    send_question(n, pep_command_history(json, n->q.correlation, n->id, n->after), json, ASK_WAIT_MS);
+    uint64_t now_ms = mqtt_now_ms();
+    uint64_t left_ms = n->deadline_ms > now_ms ? n->deadline_ms - now_ms : 0;
+    if (left_ms == 0) {
+        finish_with(n, PEP_TRY_LATER, "its history takes too long");
+        return;
+    }
+    start(n, on_history);
+    send_question(n, pep_command_history(json, n->q.correlation, n->id, n->after), json,
+                  left_ms < ASK_WAIT_MS ? (int)left_ms : ASK_WAIT_MS);
 }
 
 /* ---- looking up ---- */
@@ -321,7 +360,8 @@ static void on_lookup(question *q, pep_reason reason, const cJSON *data, const c
 void resolve_id(resolver *r, resolution *n, const char *id, int wait_ms)
 {
     char json[PEP_COMMAND_JSON_MAX];
-    start(r, n, on_lookup);
+    begin(r, n);
+    start(n, on_lookup);
     (void)snprintf(n->id, sizeof(n->id), "%s", id);
     send_question(n, pep_command_lookup_id(json, n->q.correlation, id), json, wait_ms);
 }
@@ -329,15 +369,19 @@ void resolve_id(resolver *r, resolution *n, const char *id, int wait_ms)
 void resolve_kid(resolver *r, resolution *n, const uint8_t kid[PEP_KID_BYTES], int wait_ms)
 {
     char json[PEP_COMMAND_JSON_MAX];
-    start(r, n, on_lookup);
+    begin(r, n);
+    start(n, on_lookup);
     n->by_kid = true;
     memcpy(n->kid, kid, PEP_KID_BYTES);
     send_question(n, pep_command_lookup_kid(json, n->q.correlation, kid), json, wait_ms);
 }
 
-void resolve_entry(resolver *r, resolution *n, const char *id, const uint8_t *entry, size_t entry_n)
+void resolve_entry(resolver *r, resolution *n, const char *id, const uint8_t *entry, size_t entry_n, const uint8_t *kid)
 {
-    n->r = r;
+    begin(r, n);
+    n->by_kid = kid != NULL;
+    if (kid != NULL)
+        memcpy(n->kid, kid, PEP_KID_BYTES);
     (void)snprintf(n->id, sizeof(n->id), "%s", id);
     if (!pep_id_valid(id, strlen(id)) || entry_n > sizeof(n->entry)) {
         finish_with(n, PEP_MALFORMED, pep_reason_text(PEP_MALFORMED));

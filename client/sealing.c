@@ -305,7 +305,9 @@ int sealer_seal(sealer *s, size_t which, const char *topic, unsigned flags, pep_
         m.exp_s = args.exp.given ? pep_now_us() / 1000000 + args.exp.value : 0;
     }
     set_content(&m, s, which);
-    int code = check_scope(s, &m, topic);
+    int code = m.to != NULL ? check_recipient(m.to->id, m.to) : DONE; /* it may have ended since it was read */
+    if (code == DONE)
+        code = check_scope(s, &m, topic);
     if (code == DONE)
         code = next_seq(s, &m);
     if (code != DONE)

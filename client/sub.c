@@ -1,6 +1,7 @@
 /* pep sub: subscribes, verifies, opens and prints. */
 #include <inttypes.h>
 #include <poll.h>
+#include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -114,18 +115,46 @@ static pep_reason look_up(const subscriber *s, size_t *slot, pep_seen kind, cons
     return reason == PEP_OK ? pep_replay_check(s->seen, *slot, kind, e->seq) : reason;
 }
 
+/*
+ * What a device's keys have in common: the order of its states and wills by time, so that what an old key sealed is
+ * not shown behind what a new one did. A counter says nothing beyond its own key.
+ */
+static pep_reason look_up_device(const subscriber *s, size_t *slot, pep_seen kind, const pep_opened *o)
+{
+    uint8_t device[PEP_KID_BYTES];
+    uint8_t key[PEP_KID_BYTES];
+    const pep_envelope *e = &o->envelope;
+    const char *id = o->sender->id;
+    crypto_generichash(device, sizeof(device), (const uint8_t *)id, strlen(id), NULL, 0);
+    pep_replay_key(key, device, e->topic.p, e->topic.n);
+    pep_reason reason = pep_replay_slot(s->seen, slot, key);
+    if (reason != PEP_OK || kind == PEP_SEEN_MESSAGE || (e->flags & PEP_FLAG_COUNTER))
+        return reason;
+    return pep_replay_check(s->seen, *slot, kind, e->seq);
+}
+
+static void commit(const subscriber *s, size_t slot, size_t device, pep_seen kind, const pep_envelope *e)
+{
+    if (!(e->flags & PEP_FLAG_COUNTER))
+        pep_replay_commit(s->seen, device, kind, e->seq, NULL);
+    pep_replay_commit(s->seen, slot, kind, e->seq, NULL);
+}
+
 /* Printed first, remembered then: a crash between the two repeats a message and loses none. */
 static pep_reason pass_on(subscriber *s, const struct mosquitto_message *m, const pep_opened *o)
 {
     size_t slot;
+    size_t device;
     pep_seen kind = kind_of(&o->envelope, m->retain);
     pep_reason reason = look_up(s, &slot, kind, &o->envelope);
+    if (reason == PEP_OK)
+        reason = look_up_device(s, &device, kind, o);
     if (reason != PEP_OK)
         return reason;
     if ((o->envelope.flags & PEP_FLAG_CLEAR) !=
         0) { /* through a broker that has no gate to turn it into its own clear */
         warn("%s was cleared by %s", m->topic, o->sender->id);
-        pep_replay_commit(s->seen, slot, kind, o->envelope.seq, NULL);
+        commit(s, slot, device, kind, &o->envelope);
         return PEP_OK;
     }
     int code = print_message(m, o);
@@ -133,26 +162,19 @@ static pep_reason pass_on(subscriber *s, const struct mosquitto_message *m, cons
         finish(s, code);
         return PEP_OK;
     }
-    pep_replay_commit(s->seen, slot, kind, o->envelope.seq, NULL);
+    commit(s, slot, device, kind, &o->envelope);
     s->opened++;
     if (args.count.given && s->opened == args.count.value)
         finish(s, DONE);
     return PEP_OK;
 }
 
-/* What was learnt since a record was given by hand: its key may have ended. */
-static pep_reason judge_pinned(const subscriber *s, const pep_envelope *e)
-{
-    pep_pins *pins = follow_pins(&s->follower);
-    const pep_record *pinned = pins != NULL ? pep_pins_find(pins, e->kid) : NULL;
-    return pinned != NULL && pinned->ended != PEP_OK && e->seq > pinned->cutoff ? pinned->ended : PEP_OK;
-}
-
 /* Whether the directory may know more of the signer than we do. */
 static bool may_ask(const subscriber *s, pep_reason reason, const pep_envelope *e)
 {
-    return reason == PEP_UNKNOWN_SIGNER ||
-           (reason == PEP_EXPIRED_SIGNER && pep_keyring_find(s->opening.senders, e->kid) == NULL);
+    bool pinned = s->opening.opener.pins != NULL && pep_pins_find(s->opening.opener.pins, e->kid) != NULL;
+    return reason == PEP_UNKNOWN_SIGNER || reason == PEP_EXPIRED_SIGNER || reason == PEP_NOT_CERTIFIED ||
+           (reason == PEP_ROTATED_SIGNER && !pinned);
 }
 
 static bool hold(subscriber *s, pep_reason reason, const struct mosquitto_message *m)
@@ -166,13 +188,16 @@ static bool hold(subscriber *s, pep_reason reason, const struct mosquitto_messag
 static pep_reason take(subscriber *s, const struct mosquitto_message *m, bool first)
 {
     const char *topic = without_prefix(m->topic);
+    pep_opened o;
     if (topic == NULL)
         return PEP_WRONG_TOPIC; /* what came past the bridge must not pass for what came through it */
-    pep_opened o;
+    pep_reason parsed = pep_parse(&o.envelope, m->payload, (size_t)m->payloadlen);
+    if (parsed != PEP_OK)
+        return parsed; /* before room is made for it, however large it is */
     s->opening.opener.pins = follow_pins(&s->follower);
     pep_reason reason = opening_open(&o, &s->opening, topic, m->payload, (size_t)m->payloadlen);
-    if (reason == PEP_OK)
-        reason = judge_pinned(s, &o.envelope);
+    if (first && reason == PEP_OK && follow_changes(&s->follower, o.sender->id))
+        return follow_hold_change(&s->follower, o.sender->id, m) ? PEP_OK : PEP_NEEDS_HISTORY;
     bool waits = s->follower.first != NULL || reason != PEP_OK;
     if (first && waits && hold(s, reason, m))
         return PEP_OK;
