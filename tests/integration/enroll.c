@@ -77,6 +77,34 @@ static void open_lets_in_over_5(void)
     open_lets_in_at_once(MQTT_5);
 }
 
+static void open_lets_no_admin_in(void)
+{
+    set(DIRECTORY_POLICY("open", "max_records = 1000; admins = [ \"alice\", \"console\" ];"), CONF_GUARDED, MQTT_3);
+    member m;
+    member_make(&m, "console");
+    CU_ASSERT_EQUAL(ask_enroll(&a, &m), PEP_CLOSED);
+    CU_ASSERT_TRUE(is_unknown(&m));
+    member_wipe(&m);
+    member_make(&m, "dora");
+    CU_ASSERT_EQUAL(ask_enroll(&a, &m), PEP_OK);
+    CU_ASSERT_TRUE(speaks(&m));
+    member_wipe(&m);
+    strike();
+}
+
+static void a_device_rotates_ten_times_an_hour(void)
+{
+    member m;
+    set(OPEN_POLICY, CONF_ENROLLING, MQTT_3);
+    member_make(&m, "dora");
+    CU_ASSERT_EQUAL(ask_enroll(&a, &m), PEP_OK);
+    for (int i = 0; i < 10; i++)
+        CU_ASSERT_EQUAL(ask_rotate(&a, &m, pep_now_us()), PEP_OK);
+    CU_ASSERT_EQUAL(ask_rotate(&a, &m, pep_now_us()), PEP_TOO_MANY);
+    member_wipe(&m);
+    strike();
+}
+
 static void who_was_let_in_stays(void)
 {
     member m;
@@ -370,6 +398,8 @@ static const unit_test TESTS[] = {
     {"closed lets nobody in", closed_lets_nobody_in},
     {"open lets in at once, over 3.1.1", open_lets_in_over_3_1_1},
     {"open lets in at once, over 5.0", open_lets_in_over_5},
+    {"open lets no admin in", open_lets_no_admin_in},
+    {"a device rotates ten times an hour", a_device_rotates_ten_times_an_hour},
     {"who was let in stays", who_was_let_in_stays},
     {"an authority must have certified it", an_authority_must_have_certified_it},
     {"a certificate puts it into groups", a_certificate_puts_it_into_groups},
