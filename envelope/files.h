@@ -23,8 +23,8 @@ PEP_MUST_CHECK pep_reason file_read_armored_into(uint8_t *out, size_t *out_n, si
                                                  const char *path, const char *label);
 
 /*
- * Creates the file with mode 0600 (FILE_SECRET) or 0644, through a nameless one where there are such, and a link, so that it
- * appears whole or not at all and never replaces anything.
+ * Creates the file with mode 0600 (FILE_SECRET) or 0644, through a nameless one where there are such, and a link, so
+ * that it appears whole or not at all and never replaces anything.
  */
 PEP_MUST_CHECK pep_reason file_create_armored(pep_error *error, const char *path, const char *label, file_kind kind,
                                               const uint8_t *bytes, size_t n);
