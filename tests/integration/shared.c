@@ -221,7 +221,9 @@ static void a_command_counts_where_it_is_for_and_once(void)
     CU_ASSERT_EQUAL(ask_reason(&near.a, &command), PEP_OK);
     CU_ASSERT_EQUAL(ask_reason(&far.a, &command), PEP_WRONG_AUDIENCE);
     CU_ASSERT_EQUAL(ask_reason(&near.a, &command), PEP_REPEATED_COMMAND);
-    CU_ASSERT_EQUAL(pep_command_status(json, NULL), PEP_OK);
+    CU_ASSERT_EQUAL(pep_command_enroll(json, NULL, (pep_view){m.newest.bytes, m.newest.n}, (pep_view){NULL, 0},
+                                       (pep_view){NULL, 0}),
+                    PEP_OK);
     uint64_t seq = next_seq(); /* the same number at both */
     for (int i = 0; i < 2; i++) {
         const pep_command same = {&m.who.device, seq, false, i == 0 ? near.a.gate_kid : far.a.gate_kid,
