@@ -59,7 +59,7 @@ static void add(store *s, const pep_record *record, const statement_row *stateme
     memcpy(key.kid, record->sign_kid, sizeof key.kid);
     memcpy(key.sign_public, record->sign_public, sizeof key.sign_public);
     key.not_after_s = record->not_after_s;
-    need(s, rows_add_statement(s, statement, record->id));
+    need(s, rows_add_statement(s, statement, record->id, record->issued_s));
     need(s, rows_put_key(s, &key));
     need(s, rows_add_agree_keys(s, record));
 }

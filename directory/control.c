@@ -388,8 +388,8 @@ static store_result tell_change(session *x, const command *c)
         return result;
     describe(line, x, c, author);
     size_t n = strlen(line) + 1;
-    char *told = realloc(job->told, job->told_n + n + 1);
-    if (told == NULL || n == 1)
+    char *told = n == 1 ? NULL : realloc(job->told, job->told_n + n + 1);
+    if (told == NULL)
         return STORE_OK;
     memcpy(told + job->told_n, line, n);
     job->told = told;

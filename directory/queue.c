@@ -81,11 +81,10 @@ void queue_tick(directory *d)
 /* Behind the worker's end: nothing waits. */
 void queue_forget(directory *d)
 {
-    control_client *client;
-    control_client *next;
-    HASH_ITER(hh, d->clients, client, next)
-    {
-        HASH_DEL(d->clients, client);
+    control_client *client = d->clients;
+    HASH_CLEAR(hh, d->clients);
+    for (control_client *next; client != NULL; client = next) { /* they are still a list */
+        next = client->hh.next;
         free(client);
     }
 }
