@@ -18,7 +18,7 @@
 #define MOMENT_MS   20
 #define GENERATIONS 3
 #define ROUND_SIZE  ((size_t)CLIENTS * FRESH)
-#define CHUNK       640 /* that are looked up at once */
+#define CHUNK       256 /* that are looked up at once: more are too-many */
 
 typedef struct {
     char id[16];
