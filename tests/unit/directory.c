@@ -20,7 +20,7 @@
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
-enum { JSON_BYTES = 70000, TOPICS_MAX = 1400, LIFE_S = 30 * 86400, DEADLINE_MS = 30000, BUDGET_US = 2000 };
+enum { JSON_BYTES = 70000, TOPICS_MAX = 1400, LIFE_S = 30 * 86400, DEADLINE_MS = 60000, BUDGET_US = 2000 };
 
 static postgres_server server;
 static bool on_postgres;
@@ -1780,7 +1780,7 @@ static void test_reads_wait_for_changes(void)
         n += (size_t)snprintf(ids + n, sizeof ids - n, "%s\"x%d\"", i == 0 ? "" : ",", i);
     const char *lookup = format("{\"commands\":[{\"command\":\"lookup\",\"ids\":[%s]}]}", ids);
     unsigned before = one.answers;
-    for (unsigned i = 0; i < 4000; i++) {
+    for (unsigned i = 0; i < 400; i++) {
         snprintf(id, sizeof id, "plain-%u", i / DIRECTORY_CLIENT_PLAIN);
         send_as(id, lookup, strlen(lookup));
     }
@@ -1788,8 +1788,8 @@ static void test_reads_wait_for_changes(void)
     seal(&one, &p.device, enroll_json(&p, none, none));
     send(&one, sealed, sealed_n);
     UNTIL(&one, directory_counted(one.d).changes == 1);
-    CU_ASSERT_TRUE(one.answers - before < 3900);
-    UNTIL(&one, one.answers == before + 4001);
+    CU_ASSERT_TRUE(one.answers - before < 390);
+    UNTIL(&one, one.answers == before + 401);
     finish();
 }
 
@@ -2534,6 +2534,8 @@ int main(void)
     if (pep_init() != PEP_OK)
         return 1;
     int failed = unit_main("directory on SQLite", tests, COUNT(tests));
+    if (getenv("PEP_VALGRIND") != NULL)
+        return failed; /* the other one runs the same code here, and a server beside it */
     if (!postgres_start(&server)) {
         fprintf(stderr, "not run on PostgreSQL, which counts as failed: %s\n", server.why);
         return 1;
