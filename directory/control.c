@@ -350,7 +350,9 @@ static store_result find_author(session *x, const command *c, char author[PEP_ID
     key_row key;
     bool found = false;
     store_result result = c->has_signer ? rows_key(x->s, &key, &found, c->signer_kid) : STORE_OK;
-    memcpy(author, found ? key.id : "", PEP_ID_MAX + 1);
+    author[0] = '\0';
+    if (found)
+        memcpy(author, key.id, sizeof key.id);
     return result;
 }
 
