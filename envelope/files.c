@@ -16,7 +16,7 @@
 #define LABEL_MAX        32
 #define TEXT_BYTES_MAX   (ARMOR_BYTES_MAX * 3 / 2 + 4 * LABEL_MAX)
 #define PATH_BYTES       4096
-#define TRIES            100
+#define TRIES            10000 /* others replace the same file at this moment */
 #define BASE64_LINE      64
 #define BASE64_MAX       (sodium_base64_ENCODED_LEN(ARMOR_BYTES_MAX, sodium_base64_VARIANT_ORIGINAL))
 #define BEGIN_FORMAT     "-----BEGIN %s-----\n"

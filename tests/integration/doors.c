@@ -190,8 +190,8 @@ static const door DOORS[] = {
      .flags = PEP_FLAG_WILL},
     {"will after a protocol error, MQTT 5.0", &WILL, &WILL_AFTER_GARBAGE, .version = MQTT_5, .qos = 1,
      .flags = PEP_FLAG_WILL},
-    {"will after a kick for bad signatures", &KICKED, &WILL_AFTER_KICK, .qos = 1, .flags = PEP_FLAG_WILL,
-     .policy = KICKING},
+    {"will after a kick for bad signatures, before Mosquitto 2.1", &KICKED, &WILL_AFTER_KICK, .qos = 1,
+     .flags = PEP_FLAG_WILL, .policy = KICKING, .versions = BEFORE_2_1},
     {"will that a DISCONNECT asks for", &WILL, &WILL_ASKED_FOR, .version = MQTT_5, .qos = 1, .flags = PEP_FLAG_WILL},
 
     {"inbound bridge at QoS 0", &BRIDGE_QOS_0, &BRIDGED, .policy = FETCHED, .conf = "topic t/# in 2\n"},
