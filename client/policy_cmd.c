@@ -105,27 +105,33 @@ static const char *payload_name(policy_payload payload)
     return payload == POLICY_ENCRYPTED ? "encrypted" : "signed";
 }
 
+static const char *overflow_name(const policy_rule *rule)
+{
+    return rule->refuse_overflow ? "refuse" : "drop";
+}
+
 static void print_text(const char *label, const char *text)
 {
-    printf("%-13s ", label);
+    printf("%-15s ", label);
     put_escaped(stdout, text, strlen(text));
     putchar('\n');
 }
 
-static void print_age(const char *label, uint64_t us)
+/* `none`: what it says where there is no limit. */
+static void print_age(const char *label, uint64_t us, const char *none)
 {
     if (us == 0)
-        printf("%-13s any\n", label);
+        print_text(label, none);
     else if (us % 1000000 == 0)
-        printf("%-13s %" PRIu64 " s\n", label, us / 1000000);
+        printf("%-15s %" PRIu64 " s\n", label, us / 1000000);
     else
-        printf("%-13s %" PRIu64 " us\n", label, us);
+        printf("%-15s %" PRIu64 " us\n", label, us);
 }
 
 static void print_signers(const policy_rule *rule)
 {
     char signer[SIGNER_BYTES];
-    printf("%-13s", "signers");
+    printf("%-15s", "signers");
     for (size_t i = 0; policy_signer_text(signer, sizeof(signer), rule, i); i++)
         printf(" %s", signer);
     putchar('\n');
@@ -134,16 +140,20 @@ static void print_signers(const policy_rule *rule)
 static void print_rule(const policy_rule *rule)
 {
     print_text("filter", rule->filter);
-    printf("%-13s ", "line");
+    printf("%-15s ", "line");
     put_escaped(stdout, rule->file, strlen(rule->file));
     printf(":%d\n", rule->line);
     print_signers(rule);
     print_text("mode", mode_name(rule->mode));
     print_text("payload", payload_name(rule->payload));
-    print_age("max_age", rule->max_age_us);
-    print_age("will_max_age", rule->will_max_age_us);
-    printf("%-13s %" PRIu32 " bytes\n", "max_size", rule->max_size);
+    print_age("max_age", rule->max_age_us, "any");
+    print_age("will_max_age", rule->will_max_age_us, "any");
+    printf("%-15s %" PRIu32 " bytes\n", "max_size", rule->max_size);
     print_text("record", rule->record ? "allow" : "deny");
+    if (rule->record) {
+        print_age("keep", rule->keep_us, "until erased");
+        print_text("record_overflow", overflow_name(rule));
+    }
     if (rule->prefix_n > 0)
         print_text("prefix", rule->prefix);
 }
@@ -163,6 +173,8 @@ static void describe_rule(cJSON *object, const policy_rule *rule)
     json_unsigned(object, "will_max_age_us", rule->will_max_age_us);
     json_unsigned(object, "max_size", rule->max_size);
     json_text(object, "record", rule->record ? "allow" : "deny");
+    json_unsigned(object, "keep_us", rule->keep_us);
+    json_text(object, "record_overflow", overflow_name(rule));
     json_text(object, "prefix", rule->prefix);
 }
 
@@ -182,7 +194,7 @@ static int report_text(const policy_rule *rule, bool may)
     else
         print_rule(rule);
     if (args.signer != NULL)
-        printf("%-13s %s: %s\n", "signer", args.signer, may ? "allowed" : "not allowed");
+        printf("%-15s %s: %s\n", "signer", args.signer, may ? "allowed" : "not allowed");
     return finish_output();
 }
 

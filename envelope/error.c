@@ -41,6 +41,7 @@ static const struct {
     {PEP_REVOKED_SIGNER, "revoked-signer", "the signer's key was revoked"},
     {PEP_ROTATED_SIGNER, "rotated-signer", "the signer's key was replaced by a newer one"},
     {PEP_NO_ROOM, "no-room", "the gate has no room left to remember what it sent"},
+    {PEP_RECORD_OVERFLOW, "record-overflow", "it asks to be recorded, which cannot be done at the moment"},
     {PEP_CANNOT_OPEN, "cannot-open", "it is not for this key, or was altered"},
     {PEP_BAD_ARGUMENT, "bad-argument", "a value that no envelope or file can carry"},
     {PEP_BUFFER_TOO_SMALL, "buffer-too-small", "the buffer is too small"},

@@ -207,6 +207,14 @@ static pep_reason check_age(judgement *j)
     return j->envelope.seq < j->now_us && j->now_us - j->envelope.seq > max_age ? PEP_STALE : PEP_OK;
 }
 
+/* Before anything of it counts as seen: it may be sent again as it is. */
+static pep_reason check_overflow(judgement *j)
+{
+    bool asks = j->envelope.facts.n > 0 && j->rule->refuse_overflow && j->door != DOOR_STORED;
+    bool can = !asks || j->rules->can_record == NULL || j->rules->can_record(j->rules->ctx);
+    return can ? PEP_OK : PEP_RECORD_OVERFLOW;
+}
+
 static uint64_t monotonic_us(void)
 {
     struct timespec t;
@@ -296,7 +304,7 @@ static pep_reason run(judgement *j, pep_reason (*const *checks)(judgement *), si
 static pep_reason (*const checks[])(judgement *) = {
     check_size,  check_shape,      check_topic,     check_signer_known, check_signer_valid, check_may_speak,
     check_bound, gate_check_flags, check_encrypted, check_record,       check_redelivery,   check_future,
-    check_age,   check_expiry,     check_replay,    check_budget,       check_signature,
+    check_age,   check_expiry,     check_replay,    check_overflow,     check_budget,       check_signature,
 };
 
 /* Observing lets everything through and has counted it: to judge it again at each delivery would be for nothing. */

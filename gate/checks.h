@@ -24,6 +24,8 @@ typedef struct {
     size_t work_n;
     verified *verified;
     gate_counters *counters;
+    bool (*can_record)(void *ctx); /* may be NULL */
+    void *ctx;
 } gate_rules;
 
 /* One message on its way through the checks; each check fills in what the next ones use. */

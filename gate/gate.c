@@ -25,6 +25,9 @@ typedef struct {
     const void *payload;
     size_t payload_n;
     gate_verdict verdict;
+    gate_record record; /* where facts.n > 0: it asks to be recorded */
+    uint8_t kid[PEP_KID_BYTES];
+    uint8_t facts[PEP_FACTS_MAX]; /* of a will, whose payload the broker frees before it is known to be one */
     char topic_text[PEP_TOPIC_MAX + 1];
 } kept_verdict;
 
@@ -41,6 +44,8 @@ struct gate {
     policy *policy;
     signers *signers; /* not ours */
     void (*first_use)(void *ctx, const uint8_t kid[PEP_KID_BYTES]);
+    void (*record)(void *ctx, const gate_record *r);
+    bool (*can_record)(void *ctx);
     void *ctx;
     pep_replay *replay;
     uint8_t *work;
@@ -144,6 +149,8 @@ gate *gate_open(gate_error *error, const gate_config *config)
     }
     g->signers = config->signers;
     g->first_use = config->first_use;
+    g->record = config->record;
+    g->can_record = config->can_record;
     g->ctx = config->ctx;
     if ((config->state_dir != NULL && !open_replay(g, error, config->state_dir)) ||
         !swap_in(g, error, config->policy)) {
@@ -187,8 +194,8 @@ void gate_reload_failed(gate *g)
 
 static void start(judgement *j, gate_rules *rules, gate *g, const gate_message *m, gate_door door)
 {
-    *rules = (gate_rules){g->policy, g->signers, g->replay,   g->budget,   g->gone,
-                          g->work,   g->work_n,  g->verified, &g->counters};
+    *rules = (gate_rules){g->policy, g->signers,  g->replay,    g->budget,     g->gone, g->work,
+                          g->work_n, g->verified, &g->counters, g->can_record, g->ctx};
     memset(j, 0, sizeof *j);
     j->rules = rules;
     j->message = m;
@@ -239,20 +246,43 @@ static gate_verdict verdict_of(gate *g, const judgement *j, pep_reason reason)
     return verdict;
 }
 
-/* Counts what was really accepted: at delivery, so that what an ACL denied in between is not in it. */
-static void count_accepted(gate *g, const gate_verdict *verdict, bool redelivered)
+static gate_record record_of(const judgement *j)
+{
+    const pep_envelope *e = &j->envelope;
+    return (gate_record){.time_us = j->now_us,
+                         .topic = j->message->topic,
+                         .topic_n = j->topic_n,
+                         .signer = j->signer.id,
+                         .kid = e->kid,
+                         .seq = e->seq,
+                         .size = e->size,
+                         .payload_n = e->payload.n,
+                         .qos = j->message->qos,
+                         .retain = j->message->retain,
+                         .facts = e->facts,
+                         .keep_us = j->rule->keep_us};
+}
+
+/*
+ * Counts and records what was really accepted: at delivery, so that what an ACL denied in between is not in it. What is
+ * redelivered is recorded again, since what was recorded first may have been lost with the broker: the ledger has each
+ * kid and seq once.
+ */
+static void note_accepted(gate *g, const gate_verdict *verdict, const gate_record *record, bool redelivered)
 {
     if (verdict->rule == NULL || verdict->reason != PEP_OK)
         return;
     g->counters.accepted++;
     g->counters.redelivered += redelivered;
+    if (record->facts.n > 0 && g->record != NULL)
+        g->record(g->ctx, record);
 }
 
 static void forget(gate *g)
 {
     kept_verdict *k = &g->kept;
     if (k->live && (k->flags & PEP_FLAG_WILL) != 0) /* no delivery came: it was a will */
-        count_accepted(g, &k->verdict, false);
+        note_accepted(g, &k->verdict, &k->record, false);
     k->live = false;
     g->delivery.live = false;
 }
@@ -268,6 +298,23 @@ void gate_disconnected(gate *g, const gate_message *m)
     forget(g);
     g->gone = m->client;
     budget_forgive(g->budget, m->client_id);
+}
+
+/* What an ordinary publish asks for stays in its payload, which is there at delivery. */
+static void keep_record(kept_verdict *k, const judgement *j)
+{
+    bool asks = k->verdict.rule != NULL && k->verdict.reason == PEP_OK && j->envelope.facts.n > 0;
+    k->record.facts.n = 0;
+    if (!asks)
+        return;
+    k->record = record_of(j);
+    if ((k->flags & PEP_FLAG_WILL) == 0)
+        return;
+    memcpy(k->kid, k->record.kid, sizeof k->kid);
+    memcpy(k->facts, k->record.facts.p, k->record.facts.n);
+    k->record.kid = k->kid;
+    k->record.facts.p = k->facts;
+    k->record.topic = k->topic_text;
 }
 
 static void keep(gate *g, const gate_message *m, const judgement *j, gate_verdict verdict)
@@ -286,6 +333,7 @@ static void keep(gate *g, const gate_message *m, const judgement *j, gate_verdic
     k->verdict = verdict;
     k->verdict.news = false;
     memcpy(k->topic_text, m->topic, topic_n + 1);
+    keep_record(k, j);
 }
 
 gate_verdict gate_at_access(gate *g, const gate_message *m)
@@ -326,9 +374,11 @@ static gate_verdict use_kept(gate *g, const gate_message *m)
 gate_verdict gate_at_message(gate *g, const gate_message *m)
 {
     gate_verdict verdict;
+    gate_record record = {.facts.n = 0};
     bool redelivered;
     if (is_kept(&g->kept, m)) {
         redelivered = g->kept.redelivered;
+        record = g->kept.record;
         verdict = use_kept(g, m);
     } else {
         judgement j;
@@ -338,8 +388,10 @@ gate_verdict gate_at_message(gate *g, const gate_message *m)
         pep_reason reason = gate_judge(&j);
         verdict = verdict_of(g, &j, reason);
         redelivered = j.redelivered;
+        if (verdict.rule != NULL && verdict.reason == PEP_OK)
+            record = record_of(&j);
     }
-    count_accepted(g, &verdict, redelivered);
+    note_accepted(g, &verdict, &record, redelivered);
     g->delivery = (delivery_verdict){verdict.action == GATE_PASS, m->topic, m->payload, m->payload_n, verdict};
     return verdict;
 }

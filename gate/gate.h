@@ -11,6 +11,22 @@
 
 typedef struct gate gate;
 
+/* What is recorded of an accepted message whose sender asks for it. The pointers are valid during the call. */
+typedef struct {
+    uint64_t time_us;  /* when it was accepted, since 1970 */
+    const char *topic; /* as the broker has it */
+    size_t topic_n;
+    const char *signer; /* its id */
+    const uint8_t *kid; /* of its signing key: PEP_KID_BYTES */
+    uint64_t seq;
+    size_t size;      /* of the envelope, in bytes */
+    size_t payload_n; /* of the payload in it: ciphertext, or content */
+    int qos;
+    bool retain;
+    pep_view facts;   /* for pep_facts_next */
+    uint64_t keep_us; /* 0: without end */
+} gate_record;
+
 typedef struct {
     policy *policy;        /* taken over, where the gate opens */
     signers *signers;      /* borrowed: who may sign. Change them only between gate_tick and the next message */
@@ -18,7 +34,10 @@ typedef struct {
                             * state, of which only gate_at_delivery may be asked */
     /* A key's first verified message since it is among the signers. May be NULL. */
     void (*first_use)(void *ctx, const uint8_t kid[PEP_KID_BYTES]);
-    void *ctx;
+    /* What is to be recorded; and, asked before, whether one more can be. NULL: nothing is recorded, and all can be. */
+    void (*record)(void *ctx, const gate_record *r);
+    bool (*can_record)(void *ctx);
+    void *ctx; /* of all of them */
 } gate_config;
 
 typedef struct {
@@ -57,7 +76,7 @@ typedef struct {
     uint64_t seq;            /* the envelope's; 0 where it has none */
 } gate_verdict;
 
-#define GATE_REASONS (PEP_NO_ROOM + 1) /* what a gate can say is below */
+#define GATE_REASONS (PEP_RECORD_OVERFLOW + 1) /* what a gate can say is below */
 
 /* What was counted since the gate was opened. */
 typedef struct {

@@ -46,6 +46,8 @@ typedef struct policy_rule {
     uint64_t will_max_age_us; /* 0: any age */
     uint32_t max_size;        /* bytes of an envelope */
     bool record;              /* true: a sender may ask to be recorded */
+    bool refuse_overflow;     /* true: what asks for it and cannot be recorded is refused, else it passes unrecorded */
+    uint64_t keep_us;         /* how long what is recorded is kept; 0: until somebody erases it */
     const char *prefix;       /* removed from a topic before it is compared with the signed one; "" for none */
     size_t prefix_n;
     const struct policy_signers *signers; /* ask policy_may_sign */

@@ -48,7 +48,7 @@ const char *reader_element(const config_setting_t *list, int i);
 /* `how`: words, ended by NULL, whose index is the value of the enum at `offset`. */
 bool reader_choice(const reader *r, void *object, const config_setting_t *setting, const reader_key *key);
 
-/* `how`: "deny" and "allow" as for reader_choice; sets a bool. */
+/* `how`: two words, for false and true; sets a bool. */
 bool reader_bool(const reader *r, void *object, const config_setting_t *setting, const reader_key *key);
 
 /* `how`: the largest one, in text; sets a uint64_t of microseconds, 1 and up. */

@@ -58,6 +58,7 @@ static bool read_prefix(const reader *r, void *object, const config_setting_t *s
 static const char *const modes[] = {"enforce", "observe", NULL};
 static const char *const payloads[] = {"encrypted", "signed", NULL};
 static const char *const answers[] = {"deny", "allow", NULL};
+static const char *const overflows[] = {"drop", "refuse", NULL};
 
 /* In the order in which they are read: signers need the filter. */
 static const reader_key rule_keys[] = {
@@ -69,6 +70,8 @@ static const reader_key rule_keys[] = {
     {"will_max_age", "\"1d\"", reader_duration, offsetof(policy_rule, will_max_age_us), LONGEST, false},
     {"max_size", "\"64k\"", reader_size, offsetof(policy_rule, max_size), NULL, false},
     {"record", "\"allow\"", reader_bool, offsetof(policy_rule, record), answers, false},
+    {"record_overflow", "\"refuse\"", reader_bool, offsetof(policy_rule, refuse_overflow), overflows, false},
+    {"keep", "\"30d\"", reader_duration, offsetof(policy_rule, keep_us), LONGEST, false},
     {"prefix", "\"tenant1/\"", read_prefix, 0, NULL, false},
     {0},
 };

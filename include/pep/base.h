@@ -73,6 +73,7 @@ typedef enum {
     PEP_REVOKED_SIGNER = 23,       /* revoked-signer: its key was revoked */
     PEP_ROTATED_SIGNER = 24,       /* rotated-signer: its key was replaced by a newer one */
     PEP_NO_ROOM = 25,              /* no-room: the gate has no room left to remember what it sent */
+    PEP_RECORD_OVERFLOW = 26,      /* record-overflow: it asks to be recorded, which cannot be done at the moment */
 
     /* what only someone who opens can say */
     PEP_CANNOT_OPEN = 40, /* cannot-open: not for this key, or altered; deliberately no more than that */

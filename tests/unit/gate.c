@@ -1389,7 +1389,8 @@ static void test_first_use(void)
     set_up(&b);
     gate_close(b.gate);
     uses = 0;
-    const gate_config config = {read_policy(&b), b.signers, b.state, count_use, &b};
+    const gate_config config = {
+        .policy = read_policy(&b), .signers = b.signers, .state_dir = b.state, .first_use = count_use, .ctx = &b};
     b.gate = gate_open(&error, &config);
     CU_ASSERT_PTR_NOT_NULL_FATAL(b.gate);
     envelope bad = ordinary(&b, "s/dev-1/t", NOW, 0);
@@ -1497,7 +1498,197 @@ static void test_control_topic(void)
     tear_down(&b);
 }
 
+/* ---- what is recorded ---- */
+
+static struct {
+    unsigned count;
+    bool full;
+    gate_record last;
+    char topic[64], signer[PEP_ID_MAX + 1];
+    uint8_t kid[PEP_KID_BYTES];
+    uint8_t facts[PEP_FACTS_MAX];
+} recorded;
+
+static void take_record(void *ctx, const gate_record *r)
+{
+    (void)ctx;
+    recorded.count++;
+    recorded.last = *r;
+    snprintf(recorded.topic, sizeof recorded.topic, "%s", r->topic);
+    snprintf(recorded.signer, sizeof recorded.signer, "%s", r->signer);
+    memcpy(recorded.kid, r->kid, PEP_KID_BYTES);
+    memcpy(recorded.facts, r->facts.p, r->facts.n);
+}
+
+static bool has_room(void *ctx)
+{
+    (void)ctx;
+    return !recorded.full;
+}
+
+static const char recording_rules[] =
+    "topics = (\n"
+    "  { filter = \"r/#\"; signers = [ \"*\" ]; payload = \"signed\"; record = \"allow\"; keep = \"2s\"; },\n"
+    "  { filter = \"must/#\"; signers = [ \"*\" ]; payload = \"signed\"; record = \"allow\"; record_overflow = "
+    "\"refuse\"; },\n"
+    "  { filter = \"seen/#\"; signers = [ \"dev-2\" ]; mode = \"observe\"; record = \"allow\"; }\n"
+    ");\n";
+
+static void set_up_recording(bench *b)
+{
+    gate_error error;
+    set_up(b);
+    gate_close(b->gate);
+    memset(&recorded, 0, sizeof recorded);
+    write_text(b->policy, recording_rules);
+    const gate_config config = {.policy = read_policy(b),
+                                .signers = b->signers,
+                                .state_dir = b->state,
+                                .record = take_record,
+                                .can_record = has_room};
+    b->gate = gate_open(&error, &config);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(b->gate);
+}
+
+/* With a fact, unless `facts` is false. */
+static envelope recordable(const bench *b, const char *topic, uint64_t seq, unsigned flags, bool facts)
+{
+    static uint8_t encoded[PEP_FACTS_MAX];
+    const pep_fact fact = {.key = {(const uint8_t *)"t", 1}, .type = PEP_FACT_INT, .integer = 21};
+    pep_message m = plain_message(b, topic, seq);
+    m.flags |= flags;
+    m.facts.p = encoded;
+    CU_ASSERT_EQUAL_FATAL(pep_facts_encode(encoded, &m.facts.n, &fact, 1), PEP_OK);
+    if (!facts)
+        m.facts.n = 0;
+    return sealed(&m);
+}
+
+static void expect_last(const bench *b, const char *topic, const envelope *e, uint64_t seq)
+{
+    pep_fact fact;
+    size_t at = 0;
+    CU_ASSERT_STRING_EQUAL(recorded.topic, topic);
+    CU_ASSERT_EQUAL(recorded.last.topic_n, strlen(topic));
+    CU_ASSERT_STRING_EQUAL(recorded.signer, "dev-1");
+    CU_ASSERT_EQUAL(memcmp(recorded.kid, b->known.sign_kid, PEP_KID_BYTES), 0);
+    CU_ASSERT_EQUAL(recorded.last.seq, seq);
+    CU_ASSERT_EQUAL(recorded.last.size, e->n);
+    CU_ASSERT_EQUAL(recorded.last.payload_n, 6); /* the empty meta, and "hello" */
+    CU_ASSERT_EQUAL(recorded.last.time_us, NOW);
+    CU_ASSERT_TRUE(pep_facts_next(&fact, &at, (pep_view){recorded.facts, recorded.last.facts.n}));
+    CU_ASSERT_EQUAL(fact.integer, 21);
+}
+
+/* Once a message, at its delivery, and only where it asks and was accepted. */
+static void test_recorded(void)
+{
+    bench b;
+    set_up_recording(&b);
+    envelope e = recordable(&b, "r/a", NOW, 0, true);
+    gate_message m = from_client("r/a", &e);
+    m.qos = 1;
+    m.retain = true;
+    gate_at_access(b.gate, &m);
+    CU_ASSERT_EQUAL(recorded.count, 0); /* an ACL may still deny it */
+    CU_ASSERT_EQUAL(gate_at_message(b.gate, &m).reason, PEP_OK);
+    CU_ASSERT_EQUAL(recorded.count, 1);
+    expect_last(&b, "r/a", &e, NOW);
+    CU_ASSERT_EQUAL(recorded.last.qos, 1);
+    CU_ASSERT_TRUE(recorded.last.retain);
+    CU_ASSERT_EQUAL(recorded.last.keep_us, 2000000);
+    CU_ASSERT_EQUAL(gate_at_delivery(b.gate, &m).reason, PEP_OK);
+    gate_tick(b.gate);
+    CU_ASSERT_EQUAL(recorded.count, 1);
+    CU_ASSERT_EQUAL(publish(&b, &m), PEP_OK); /* redelivered: the ledger knows it */
+    CU_ASSERT_EQUAL(recorded.count, 2);
+    m.client_id = "another";
+    CU_ASSERT_EQUAL(publish(&b, &m), PEP_REPLAYED);
+    e = recordable(&b, "r/a", NOW + 1, 0, false);
+    m = from_client("r/a", &e);
+    CU_ASSERT_EQUAL(publish(&b, &m), PEP_OK);
+    CU_ASSERT_EQUAL(recorded.count, 2);
+    tear_down(&b);
+}
+
+/* By a bridge alone at delivery; refused, or let pass by observing alone: not at all. */
+static void test_recorded_at_other_doors(void)
+{
+    bench b;
+    set_up_recording(&b);
+    envelope e = recordable(&b, "r/b", NOW, 0, true);
+    gate_message m = from_client("r/b", &e);
+    m.bridge = true;
+    CU_ASSERT_EQUAL(gate_at_message(b.gate, &m).reason, PEP_OK);
+    CU_ASSERT_EQUAL(recorded.count, 1);
+    expect_last(&b, "r/b", &e, NOW);
+    e = recordable(&b, "seen/b", NOW + 1, 0, true);
+    m = from_client("seen/b", &e);
+    CU_ASSERT_EQUAL(publish(&b, &m), PEP_SIGNER_NOT_ALLOWED);
+    e = recordable(&b, "r/b", NOW + 2, 0, true);
+    e.bytes[e.n - 1] ^= 1;
+    m = from_client("r/b", &e);
+    CU_ASSERT_EQUAL(publish(&b, &m), PEP_BAD_SIGNATURE);
+    CU_ASSERT_EQUAL(recorded.count, 1);
+    tear_down(&b);
+}
+
+/* A will is known by no delivery following; its payload may be gone by then. As a publish it is refused. */
+static void test_recorded_wills(void)
+{
+    bench b;
+    set_up_recording(&b);
+    envelope e = recordable(&b, "r/w", NOW, PEP_FLAG_WILL, true);
+    envelope sent = e;
+    char topic[] = "r/w";
+    gate_message m = from_client(topic, &sent);
+    CU_ASSERT_EQUAL(gate_at_access(b.gate, &m).reason, PEP_OK);
+    memset(&sent, 0xee, sizeof sent);
+    memset(topic, 'x', sizeof topic - 1);
+    CU_ASSERT_EQUAL(recorded.count, 0);
+    gate_tick(b.gate);
+    CU_ASSERT_EQUAL(recorded.count, 1);
+    expect_last(&b, "r/w", &e, NOW);
+    gate_tick(b.gate);
+    e = recordable(&b, "r/w", NOW + 1, PEP_FLAG_WILL, true);
+    m = from_client("r/w", &e);
+    CU_ASSERT_EQUAL(publish(&b, &m), PEP_MISPLACED_FLAG);
+    gate_tick(b.gate);
+    CU_ASSERT_EQUAL(recorded.count, 1);
+    tear_down(&b);
+}
+
+/* Where there is no room: refused only where the rule says so, and nothing of it counts as seen. */
+static void test_record_overflow(void)
+{
+    bench b;
+    set_up_recording(&b);
+    recorded.full = true;
+    envelope e = recordable(&b, "must/a", NOW, 0, true);
+    gate_message m = from_client("must/a", &e);
+    CU_ASSERT_EQUAL(publish(&b, &m), PEP_RECORD_OVERFLOW);
+    CU_ASSERT_EQUAL(verifications(&b), 0);
+    recorded.full = false;
+    CU_ASSERT_EQUAL(publish(&b, &m), PEP_OK);
+    CU_ASSERT_EQUAL(recorded.count, 1);
+    recorded.full = true;
+    m.stored = true;
+    CU_ASSERT_EQUAL(gate_at_delivery(b.gate, &m).reason, PEP_OK);
+    e = recordable(&b, "must/a", NOW + 1, 0, false);
+    m = from_client("must/a", &e);
+    CU_ASSERT_EQUAL(publish(&b, &m), PEP_OK);
+    e = recordable(&b, "r/a", NOW + 2, 0, true);
+    m = from_client("r/a", &e);
+    CU_ASSERT_EQUAL(publish(&b, &m), PEP_OK); /* the ledger counts what it drops */
+    CU_ASSERT_EQUAL(recorded.count, 2);
+    tear_down(&b);
+}
+
 static const unit_test tests[] = {
+    {"what is recorded", test_recorded},
+    {"what is recorded at other doors", test_recorded_at_other_doors},
+    {"wills that are recorded", test_recorded_wills},
+    {"no room to record", test_record_overflow},
     {"a key that was replaced", test_rotated_key},
     {"a key that was revoked", test_revoked_key},
     {"groups of a certificate", test_certified_groups},

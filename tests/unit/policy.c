@@ -229,6 +229,8 @@ static void defaults(void)
     CU_ASSERT_EQUAL(rule->will_max_age_us, 0);
     CU_ASSERT_EQUAL(rule->max_size, 262144);
     CU_ASSERT_FALSE(rule->record);
+    CU_ASSERT_FALSE(rule->refuse_overflow);
+    CU_ASSERT_EQUAL(rule->keep_us, 0);
     CU_ASSERT_STRING_EQUAL(rule->prefix, "");
     CU_ASSERT_EQUAL(policy_largest_size(p), 262144);
     policy_free(p);
@@ -271,11 +273,14 @@ static void every_word(void)
         CU_ASSERT_EQUAL(policy_bind_of(p), bindings[i].value);
         policy_free(p);
     }
-    policy *p = load(RULE("mode = \"observe\"; payload = \"signed\"; record = \"deny\"; prefix = \"tenant1/\";"));
+    policy *p = load(RULE("mode = \"observe\"; payload = \"signed\"; record = \"deny\"; prefix = \"tenant1/\";"
+                          "record_overflow = \"refuse\"; keep = \"30d\";"));
     const policy_rule *rule = policy_rule_at(p, 0);
     CU_ASSERT_EQUAL(rule->mode, POLICY_OBSERVE);
     CU_ASSERT_EQUAL(rule->payload, POLICY_SIGNED);
     CU_ASSERT_FALSE(rule->record);
+    CU_ASSERT_TRUE(rule->refuse_overflow);
+    CU_ASSERT_EQUAL(rule->keep_us, 2592000000000);
     CU_ASSERT_STRING_EQUAL(rule->prefix, "tenant1/");
     CU_ASSERT_EQUAL(rule->prefix_n, 8);
     policy_free(p);
@@ -506,13 +511,17 @@ static void faults_of_rules(void)
         {"topics = (\n{ signers = [ \"*\" ]; } );", "2: filter is missing; add filter = \"sensors/+/telemetry\""},
         {"topics = (\n{ filter = \"a\"; } );", "2: signers is missing; add signers = [ \"%1\" ]"},
         {RULE("\nsigner = [ ];"), "2: unknown key signer; known here are filter, mode, payload, signers, max_age, "
-                                  "will_max_age, max_size, record, prefix"},
+                                  "will_max_age, max_size, record, record_overflow, keep, prefix"},
         {RULE("\nfilter = \"b\";"), "2: duplicate setting name; a key stands twice in one group: keep one"},
         {RULE("\nmode = \"on\";"), "2: mode is \"on\"; it can be enforce or observe"},
         {RULE("mode = 1;"), "1: mode is not a string; write it like mode = \"enforce\""},
         {RULE("payload = \"plain\";"), "1: payload is \"plain\"; it can be encrypted or signed"},
         {RULE("record = true;"), "1: record is not a string; write it like record = \"allow\""},
         {RULE("record = \"yes\";"), "1: record is \"yes\"; it can be deny or allow"},
+        {RULE("record_overflow = \"wait\";"), "1: record_overflow is \"wait\"; it can be drop or refuse"},
+        {RULE("keep = \"0d\";"), "1: keep is \"0d\"; it can be 1ms to 36500d"},
+        {RULE("keep = 30;"),
+         "1: keep is not a duration (a number and one of ms, s, m, h, d); write it like keep = \"30d\""},
         {RULE("max_age = \"0s\";"), "1: max_age is \"0s\"; it can be 1ms to 36500d"},
         {RULE("max_age = \"30\";"), "1: max_age is not a duration (a number and one of ms, s, m, h, d); write it like "
                                     "max_age = \"30s\""},
