@@ -174,7 +174,7 @@ struct news_item {
 
 /* The worker's hooks; ctx is the registrar. */
 store_result serve_follow(void *ctx, store *s, store_worker *w);
-void serve_followed(void *ctx, bool committed);
+void serve_followed(void *ctx, store *s, bool committed);
 
 /* Adds to the index. False: no memory, and the key is distrusted. */
 bool serve_put(signers *s, const key_row *row);

@@ -225,9 +225,10 @@ store_result serve_follow(void *ctx, store *s, store_worker *w)
     return result;
 }
 
-void serve_followed(void *ctx, bool committed)
+void serve_followed(void *ctx, store *s, bool committed)
 {
     registrar *r = ctx;
+    (void)s;
     if (committed) {
         r->last_change = r->seen_change;
         r->published = r->seen_published;

@@ -16,7 +16,8 @@ typedef enum {
 
 typedef struct {
     const char *kind;
-    const char *begin; /* SQL */
+    const char *begin;         /* SQL */
+    const char *begin_reading; /* SQL */
     bool (*valid)(const char *url);
     store *(*make)(void);                            /* all zero but for `backend`; NULL: no memory */
     store_result (*open)(store *s, const char *url); /* not the schema */
@@ -24,9 +25,11 @@ typedef struct {
     store_state (*state)(const store *s);
     store_result (*execute)(store *s, const char *sql); /* several statements, no parameters, no rows */
     const char *(*step)(const store_migration *migration);
-    store_result (*run)(store *s, const char *sql, const store_value *parameters, size_t count,
-                        bool (*each)(void *ctx, const store_value *columns, size_t n), void *ctx);
-    const char *has_schema; /* SQL with one number: whether pep_schema is there */
+    store_result (*run)(store *s, bool keep, const char *sql, const store_value *parameters, size_t count,
+                        bool (*each)(void *ctx, const store_value *columns, size_t n), void *ctx); /* keep: prepared */
+    store_result (*limit)(store *s, unsigned ms);
+    store_result (*scrub)(store *s, bool *scrubbed);
+    const char *has_table; /* SQL with one parameter and one number: whether the table is there */
     const char
         *lock_schema;   /* SQL that keeps others from changing the schema until the transaction ends; may be NULL */
     const char *notify; /* SQL, or NULL */
@@ -40,7 +43,8 @@ struct store {
     const store_backend *backend;
     store_error why;
     int64_t changed;
-    bool running; /* a query whose rows are being handed out */
+    bool running;   /* a query whose rows are being handed out */
+    bool read_only; /* set before `open` */
 };
 
 extern const store_backend store_sqlite;

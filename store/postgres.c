@@ -43,6 +43,7 @@ typedef struct {
     char server[512]; /* and who we are there, for errors */
     prepared *known;  /* number i is called pep_i */
     size_t known_count;
+    unsigned patience_ms; /* what a statement may take, until the next one that is executed */
 } postgres_store;
 
 static uint64_t now_ms(void)
@@ -95,6 +96,7 @@ static store *make(void)
     if (s == NULL)
         return NULL;
     s->base.backend = &store_postgres;
+    s->patience_ms = STORE_PATIENCE_MS;
     return &s->base;
 }
 
@@ -151,7 +153,8 @@ static store_result meaning(const char *state)
         {"08", STORE_AWAY},     /* the connection */
         {"40", STORE_AWAY},     /* a deadlock, or a serialization failure */
         {"55P03", STORE_AWAY},  /* lock_timeout */
-        {"57", STORE_AWAY},     /* canceled, shut down, starting up */
+        {"57014", STORE_SLOW},  /* statement_timeout, or cancelled */
+        {"57", STORE_AWAY},     /* shut down, starting up */
         {"53100", STORE_FULL},  /* disk full */
         {"53", STORE_AWAY},     /* other resources */
         {"25006", STORE_FULL},  /* read-only */
@@ -183,7 +186,7 @@ static bool wait_for(PGconn *c, bool writing, uint64_t end_ms)
 /* NULL: there are no more, or the connection is lost. */
 static PGresult *next_result(postgres_store *s)
 {
-    uint64_t end = now_ms() + STORE_PATIENCE_MS;
+    uint64_t end = now_ms() + s->patience_ms;
     for (;;) {
         int left = PQflush(s->c);
         if (left < 0)
@@ -318,11 +321,30 @@ static store_result execute(store *base, const char *sql)
 {
     postgres_store *s = (postgres_store *)base;
     reader nobody = {0};
+    s->patience_ms = STORE_PATIENCE_MS;
     if (!can_send(s))
         return STORE_AWAY;
     if (!PQsendQuery(s->c, sql))
         return lose(s, PQerrorMessage(s->c));
     return collect(s, &nobody);
+}
+
+/* The server gives up before we give the server up. */
+static store_result limit(store *base, unsigned ms)
+{
+    char sql[64];
+    snprintf(sql, sizeof sql, "SET LOCAL statement_timeout = %u", ms);
+    store_result result = execute(base, sql);
+    if (result == STORE_OK)
+        ((postgres_store *)base)->patience_ms = ms + STORE_PATIENCE_MS;
+    return result;
+}
+
+static store_result scrub(store *base, bool *scrubbed)
+{
+    (void)base;
+    *scrubbed = false;
+    return STORE_OK;
 }
 
 static void ignore_notice(void *ctx, const PGresult *r)
@@ -445,23 +467,24 @@ static uint64_t types_of(const store_value *parameters, size_t count)
     return types;
 }
 
+#define ONCE SIZE_MAX /* the number of the statement without a name */
+
 static void name_statement(char out[32], size_t number)
 {
-    snprintf(out, 32, "pep_%zu", number);
+    out[0] = '\0';
+    if (number != ONCE)
+        snprintf(out, 32, "pep_%zu", number);
 }
 
-static store_result prepare_new(postgres_store *s, const char *sql, const store_value *parameters, size_t count)
+static store_result send_prepare(postgres_store *s, size_t number, const char *sql, const store_value *parameters,
+                                 size_t count)
 {
     char name[32];
     Oid oids[STORE_PARAMETERS_MAX];
     reader nobody = {0};
-    prepared *more = realloc(s->known, (s->known_count + 1) * sizeof *more);
-    if (more == NULL)
-        return store_fail(&s->base, STORE_FAILED, "there is no memory for a statement");
-    s->known = more;
     for (size_t i = 0; i < count; i++)
         oids[i] = oid_of(parameters[i].type);
-    name_statement(name, s->known_count);
+    name_statement(name, number);
     if (!PQsendPrepare(s->c, name, sql, (int)count, oids))
         return lose(s, PQerrorMessage(s->c));
     return collect(s, &nobody);
@@ -474,7 +497,11 @@ static store_result prepare(postgres_store *s, size_t *number, const char *sql, 
     for (*number = 0; *number < s->known_count; (*number)++)
         if (s->known[*number].sql == sql && s->known[*number].types == types)
             return STORE_OK;
-    store_result result = prepare_new(s, sql, parameters, count);
+    prepared *more = realloc(s->known, (s->known_count + 1) * sizeof *more);
+    if (more == NULL)
+        return store_fail(&s->base, STORE_FAILED, "there is no memory for a statement");
+    s->known = more;
+    store_result result = send_prepare(s, *number, sql, parameters, count);
     if (result == STORE_OK)
         s->known[s->known_count++] = (prepared){.sql = sql, .types = types};
     return result;
@@ -508,17 +535,18 @@ static bool send_statement(postgres_store *s, size_t number, const store_value *
     return PQsendQueryPrepared(s->c, name, (int)count, values, lengths, formats, 1) && PQsetSingleRowMode(s->c);
 }
 
-static store_result run(store *base, const char *sql, const store_value *parameters, size_t count,
+static store_result run(store *base, bool keep, const char *sql, const store_value *parameters, size_t count,
                         bool (*each)(void *ctx, const store_value *columns, size_t n), void *ctx)
 {
     postgres_store *s = (postgres_store *)base;
-    size_t number;
+    size_t number = ONCE;
     if (!can_send(s))
         return STORE_AWAY;
     for (size_t i = 0; i < count; i++)
         if (parameters[i].n > INT_MAX)
             return fail(s, STORE_FAILED, "a value is too large");
-    store_result result = prepare(s, &number, sql, parameters, count);
+    store_result result =
+        keep ? prepare(s, &number, sql, parameters, count) : send_prepare(s, number, sql, parameters, count);
     if (result != STORE_OK)
         return result;
     reader to = {.each = each, .ctx = ctx};
@@ -562,7 +590,8 @@ static const char *step(const store_migration *migration)
 const store_backend store_postgres = {
     .kind = "postgresql",
     .begin = "BEGIN ISOLATION LEVEL READ COMMITTED",
-    .has_schema = "SELECT count(*) FROM pg_catalog.pg_class WHERE oid = to_regclass('pep_schema')",
+    .begin_reading = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+    .has_table = "SELECT count(*) FROM pg_catalog.pg_class WHERE oid = to_regclass($1)",
     .lock_schema = "SELECT pg_advisory_xact_lock(7370656)", /* two brokers that start at once */
     .notify = "NOTIFY pep",
     .valid = valid,
@@ -573,6 +602,8 @@ const store_backend store_postgres = {
     .execute = execute,
     .step = step,
     .run = run,
+    .limit = limit,
+    .scrub = scrub,
     .wait_fd = wait_fd,
     .was_woken = was_woken,
     .is_lost = is_lost,

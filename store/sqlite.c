@@ -8,10 +8,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #define CHECK_MAX   (1024LL * 1024 * 1024) /* bytes that are checked at the start: it takes about a second */
 #define PIECE_BYTES 1048576
+
+#define PROGRESS_OPS 10000 /* about half a millisecond */
 
 typedef struct {
     const char *sql;
@@ -25,6 +28,7 @@ typedef struct {
     char user[STORE_USER_MAX];
     prepared *known;
     size_t known_count;
+    uint64_t end_us; /* of what may take only so long; 0: no limit */
 } sqlite_store;
 
 static bool no_room_or_read_only(int error)
@@ -70,6 +74,8 @@ static store_result meaning(int code, int error)
     case SQLITE_CORRUPT:
     case SQLITE_NOTADB:
         return STORE_DAMAGED;
+    case SQLITE_INTERRUPT:
+        return STORE_SLOW;
     default:
         return STORE_FAILED;
     }
@@ -200,13 +206,13 @@ static bool copy_text(void *ctx, const store_value *columns, size_t n)
     return false;
 }
 
-static store_result run(store *base, const char *sql, const store_value *parameters, size_t count,
+static store_result run(store *base, bool keep, const char *sql, const store_value *parameters, size_t count,
                         bool (*each)(void *ctx, const store_value *columns, size_t n), void *ctx);
 
 static store_result use_wal(sqlite_store *s)
 {
     char mode[128] = "";
-    store_result result = run(&s->base, "PRAGMA journal_mode=WAL", NULL, 0, copy_text, mode);
+    store_result result = run(&s->base, true, "PRAGMA journal_mode=WAL", NULL, 0, copy_text, mode);
     if (result == STORE_OK && strcmp(mode, "wal") != 0)
         return store_fail(&s->base, STORE_FAILED, "%s cannot have a write-ahead log: put it on a local file system",
                           s->path);
@@ -219,7 +225,7 @@ static store_result check_content(sqlite_store *s, long long size)
     char said[128] = "";
     if (size > CHECK_MAX)
         return STORE_OK;
-    store_result result = run(&s->base, "PRAGMA quick_check(1)", NULL, 0, copy_text, said);
+    store_result result = run(&s->base, true, "PRAGMA quick_check(1)", NULL, 0, copy_text, said);
     if (result == STORE_OK && strcmp(said, "ok") != 0)
         return store_fail(&s->base, STORE_DAMAGED, "%s, as %s: damaged (%s): %s", s->path, s->user, said,
                           store_advice(STORE_DAMAGED));
@@ -229,12 +235,34 @@ static store_result check_content(sqlite_store *s, long long size)
 static store_result execute(store *base, const char *sql)
 {
     sqlite_store *s = (sqlite_store *)base;
+    s->end_us = 0; /* what ends a transaction, or undoes a part of it, must not be cut short */
     int code = sqlite3_exec(s->db, sql, NULL, NULL, NULL);
     return code == SQLITE_OK ? STORE_OK : fail(s, code);
 }
 
+static uint64_t now_us(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
+
+/* Every so many instructions of its virtual machine; not 0: the statement ends. */
+static int is_late(void *ctx)
+{
+    const sqlite_store *s = ctx;
+    return s->end_us != 0 && now_us() > s->end_us;
+}
+
+static store_result limit(store *base, unsigned ms)
+{
+    ((sqlite_store *)base)->end_us = now_us() + (uint64_t)ms * 1000;
+    return STORE_OK;
+}
+
 static store_result set_up(sqlite_store *s)
 {
+    sqlite3_progress_handler(s->db, PROGRESS_OPS, is_late, s);
     sqlite3_extended_result_codes(s->db, 1);
     sqlite3_busy_timeout(s->db, STORE_PATIENCE_MS);
     sqlite3_db_config(s->db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
@@ -246,6 +274,8 @@ static store_result set_up(sqlite_store *s)
                                             "PRAGMA foreign_keys=OFF; PRAGMA cache_size=-8192");
     if (result == STORE_OK)
         result = use_wal(s);
+    if (result == STORE_OK && s->base.read_only)
+        result = execute(&s->base, "PRAGMA query_only=ON");
     return result == STORE_OK ? execute(&s->base, "PRAGMA synchronous=FULL") : result;
 }
 
@@ -266,7 +296,7 @@ static store_result open_store(store *base, const char *url)
     if (code != SQLITE_OK)
         return fail(s, code);
     result = set_up(s);
-    if (result != STORE_OK)
+    if (result != STORE_OK || base->read_only) /* whoever writes there has looked through it */
         return result;
     read_through(s, size);
     return check_content(s, size);
@@ -276,6 +306,12 @@ static store_state state(const store *base)
 {
     const sqlite_store *s = (const sqlite_store *)base;
     return s->db == NULL || sqlite3_get_autocommit(s->db) ? STORE_OUTSIDE : STORE_INSIDE;
+}
+
+static store_result prepare_once(sqlite_store *s, sqlite3_stmt **out, const char *sql)
+{
+    int code = sqlite3_prepare_v3(s->db, sql, -1, 0, out, NULL);
+    return code == SQLITE_OK ? STORE_OK : fail(s, code);
 }
 
 static store_result prepare(sqlite_store *s, sqlite3_stmt **out, const char *sql)
@@ -392,19 +428,35 @@ static store_result step_all(sqlite_store *s, sqlite3_stmt *statement,
     return STORE_OK;
 }
 
-static store_result run(store *base, const char *sql, const store_value *parameters, size_t count,
+static store_result run(store *base, bool keep, const char *sql, const store_value *parameters, size_t count,
                         bool (*each)(void *ctx, const store_value *columns, size_t n), void *ctx)
 {
     sqlite_store *s = (sqlite_store *)base;
     sqlite3_stmt *statement = NULL;
-    store_result result = prepare(s, &statement, sql);
+    store_result result = keep ? prepare(s, &statement, sql) : prepare_once(s, &statement, sql);
     if (result != STORE_OK)
         return result;
     result = bind_all(s, statement, parameters, count);
     if (result == STORE_OK)
         result = step_all(s, statement, each, ctx);
-    sqlite3_reset(statement);
-    sqlite3_clear_bindings(statement);
+    if (keep) {
+        sqlite3_reset(statement);
+        sqlite3_clear_bindings(statement);
+    } else {
+        sqlite3_finalize(statement);
+    }
+    return result;
+}
+
+/* Waiting for readers to end is the caller's: he has other work meanwhile. */
+static store_result scrub(store *base, bool *scrubbed)
+{
+    sqlite_store *s = (sqlite_store *)base;
+    sqlite3_busy_timeout(s->db, 0);
+    int code = sqlite3_wal_checkpoint_v2(s->db, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL);
+    store_result result = code == SQLITE_OK ? STORE_OK : fail(s, code);
+    sqlite3_busy_timeout(s->db, STORE_PATIENCE_MS);
+    *scrubbed = code == SQLITE_OK;
     return result;
 }
 
@@ -440,7 +492,8 @@ static const char *step(const store_migration *migration)
 const store_backend store_sqlite = {
     .kind = "sqlite",
     .begin = "BEGIN IMMEDIATE",
-    .has_schema = "SELECT count(*) FROM sqlite_master WHERE name = 'pep_schema'",
+    .begin_reading = "BEGIN",
+    .has_table = "SELECT count(*) FROM sqlite_master WHERE name = $1",
     .valid = valid,
     .make = make,
     .open = open_store,
@@ -449,6 +502,8 @@ const store_backend store_sqlite = {
     .execute = execute,
     .step = step,
     .run = run,
+    .limit = limit,
+    .scrub = scrub,
     .wait_fd = wait_fd,
     .was_woken = never,
     .is_lost = is_lost,

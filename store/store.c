@@ -47,6 +47,8 @@ const char *store_advice(store_result result)
         return "move it away and restore a backup";
     case STORE_NEWER:
         return "upgrade pep here as well";
+    case STORE_SLOW:
+        return "ask for less at once";
     case STORE_OK:
     case STORE_CONFLICT:
     case STORE_FAILED:
@@ -78,58 +80,72 @@ static bool take_number(void *ctx, const store_value *columns, size_t n)
     return false;
 }
 
-/* The version is 0 where there is no schema yet; the table for it is made. */
-static store_result read_version(store *s, int64_t *version)
+#define SCHEMA_SQL_BYTES 160
+
+static store_result make_table(store *s, const char *table)
 {
+    char sql[SCHEMA_SQL_BYTES];
+    snprintf(sql, sizeof sql, "CREATE TABLE %s (version BIGINT NOT NULL); INSERT INTO %s VALUES (0)", table, table);
+    return s->backend->execute(s, sql);
+}
+
+static store_result write_version(store *s, const char *table, size_t version)
+{
+    char sql[SCHEMA_SQL_BYTES];
+    snprintf(sql, sizeof sql, "UPDATE %s SET version = %zu", table, version);
+    return s->backend->execute(s, sql);
+}
+
+/* The version is 0 where there is no schema yet; the table for it is made. */
+static store_result read_version(store *s, const char *table, int64_t *version)
+{
+    char sql[SCHEMA_SQL_BYTES];
     int64_t there = 0;
+    store_value name = store_text(table, strlen(table));
     *version = 0;
     store_result result = STORE_OK;
     if (s->backend->lock_schema != NULL)
         result = s->backend->execute(s, s->backend->lock_schema);
     if (result == STORE_OK)
-        result = s->backend->run(s, s->backend->has_schema, NULL, 0, take_number, &there);
+        result = s->backend->run(s, false, s->backend->has_table, &name, 1, take_number, &there);
     if (result != STORE_OK)
         return result;
     if (there == 0)
-        return s->backend->execute(s, "CREATE TABLE pep_schema (version BIGINT NOT NULL);"
-                                      "INSERT INTO pep_schema VALUES (0)");
-    return s->backend->run(s, "SELECT version FROM pep_schema", NULL, 0, take_number, version);
+        return make_table(s, table);
+    snprintf(sql, sizeof sql, "SELECT version FROM %s", table);
+    return s->backend->run(s, false, sql, NULL, 0, take_number, version);
 }
 
-static store_result bring_up(store *s, const store_migration *migrations, size_t count)
+static store_result bring_up(store *s, const store_schema *schema)
 {
     int64_t version;
-    store_result result = read_version(s, &version);
+    store_result result = read_version(s, schema->name, &version);
     if (result != STORE_OK)
         return result;
-    if (version > (int64_t)count)
+    if (version > (int64_t)schema->count)
         return store_fail(s, STORE_NEWER,
                           "the store was made by a later version of pep (schema %lld, known is %zu): %s",
-                          (long long)version, count, store_advice(STORE_NEWER));
-    if (version == (int64_t)count)
+                          (long long)version, schema->count, store_advice(STORE_NEWER));
+    if (version == (int64_t)schema->count)
         return STORE_OK;
-    for (size_t i = (size_t)version; result == STORE_OK && i < count; i++)
-        result = s->backend->execute(s, s->backend->step(&migrations[i]));
-    if (result != STORE_OK)
-        return result;
-    store_value newest = store_int((int64_t)count);
-    return s->backend->run(s, "UPDATE pep_schema SET version = $1", &newest, 1, NULL, NULL);
+    for (size_t i = (size_t)version; result == STORE_OK && i < schema->count; i++)
+        result = s->backend->execute(s, s->backend->step(&schema->migrations[i]));
+    return result == STORE_OK ? write_version(s, schema->name, schema->count) : result;
 }
 
-static store_result migrate(store *s, const store_migration *migrations, size_t count)
+static store_result migrate(store *s, const store_schema *schema)
 {
     store_result result = store_begin(s);
     if (result != STORE_OK)
         return result;
-    result = bring_up(s, migrations, count);
+    result = bring_up(s, schema);
     if (result == STORE_OK)
         return store_commit(s);
     store_rollback(s);
     return result;
 }
 
-store *store_open(store_result *result, store_error *error, const char *url, const store_migration *migrations,
-                  size_t count)
+store *store_open_schema(store_result *result, store_error *error, const char *url, const store_schema *schema)
 {
     const store_backend *backend = url == NULL ? NULL : backend_of(url);
     *result = STORE_FAILED;
@@ -144,9 +160,10 @@ store *store_open(store_result *result, store_error *error, const char *url, con
         snprintf(error->text, sizeof error->text, "there is no memory for the store");
         return NULL;
     }
+    s->read_only = schema->read_only;
     *result = backend->open(s, url);
-    if (*result == STORE_OK)
-        *result = migrate(s, migrations, count);
+    if (*result == STORE_OK && !schema->read_only)
+        *result = migrate(s, schema);
     if (*result == STORE_OK)
         return s;
     if (*result == STORE_NEWER) /* the others name it themselves */
@@ -156,6 +173,13 @@ store *store_open(store_result *result, store_error *error, const char *url, con
         *error = s->why;
     backend->close(s);
     return NULL;
+}
+
+store *store_open(store_result *result, store_error *error, const char *url, const store_migration *migrations,
+                  size_t count)
+{
+    const store_schema schema = {.name = "pep_schema", .migrations = migrations, .count = count};
+    return store_open_schema(result, error, url, &schema);
 }
 
 void store_close(store *s)
@@ -180,7 +204,7 @@ const char *store_why(const store *s)
 store_result store_begin(store *s)
 {
     store_rollback(s);
-    return s->backend->execute(s, s->backend->begin);
+    return s->backend->execute(s, s->read_only ? s->backend->begin_reading : s->backend->begin);
 }
 
 store_result store_commit(store *s)
@@ -237,8 +261,8 @@ static bool portable(const store_value *parameters, size_t count)
     return count <= STORE_PARAMETERS_MAX;
 }
 
-store_result store_run(store *s, const char *sql, const store_value *parameters, size_t count,
-                       bool (*each)(void *ctx, const store_value *columns, size_t n), void *ctx)
+static store_result run(store *s, bool keep, const char *sql, const store_value *parameters, size_t count,
+                        bool (*each)(void *ctx, const store_value *columns, size_t n), void *ctx)
 {
     if (s->running) /* PostgreSQL could not do it */
         return store_fail(s, STORE_FAILED, "a statement within another's rows: %s", store_advice(STORE_FAILED));
@@ -246,9 +270,32 @@ store_result store_run(store *s, const char *sql, const store_value *parameters,
         return store_fail(s, STORE_FAILED, "text with a NUL byte, or too many parameters: %s",
                           store_advice(STORE_FAILED));
     s->running = true;
-    store_result result = s->backend->run(s, sql, parameters, count, each, ctx);
+    store_result result = s->backend->run(s, keep, sql, parameters, count, each, ctx);
     s->running = false;
     return result;
+}
+
+store_result store_run(store *s, const char *sql, const store_value *parameters, size_t count,
+                       bool (*each)(void *ctx, const store_value *columns, size_t n), void *ctx)
+{
+    return run(s, true, sql, parameters, count, each, ctx);
+}
+
+store_result store_run_once(store *s, const char *sql, const store_value *parameters, size_t count,
+                            bool (*each)(void *ctx, const store_value *columns, size_t n), void *ctx)
+{
+    return run(s, false, sql, parameters, count, each, ctx);
+}
+
+store_result store_limit(store *s, unsigned ms)
+{
+    return s->backend->limit(s, ms);
+}
+
+store_result store_scrub(store *s, bool *scrubbed)
+{
+    *scrubbed = false;
+    return s->backend->scrub(s, scrubbed);
 }
 
 int64_t store_changed(const store *s)

@@ -1,5 +1,5 @@
 /*
- * Where the directory (and, later, the ledger) is kept: one interface, with SQLite or PostgreSQL behind it. It knows
+ * Where the directory and the ledger are kept: one interface, with SQLite or PostgreSQL behind it. It knows
  * tables and values, and nothing of what they mean. Statements are written once for both: SQL that both understand,
  * with parameters $1, $2, ... that first appear in that order, BLOBs and 64 bit integers.
  *
@@ -28,6 +28,7 @@ typedef enum {
     STORE_FULL,     /* no room, or read-only: refused, and nothing was changed */
     STORE_DAMAGED,  /* not a database, or a corrupt one */
     STORE_NEWER,    /* made by a later version of pep */
+    STORE_SLOW,     /* a statement took longer than store_limit allows, or somebody cancelled it: undo what it did */
     STORE_FAILED    /* anything else: store_error has the words */
 } store_result;
 
@@ -64,6 +65,14 @@ typedef struct {
     const char *postgres;
 } store_migration;
 
+/* Who has tables in a database: several may share one. */
+typedef struct {
+    const char *name; /* of the table that holds the schema's version; it stands in SQL as it is */
+    const store_migration *migrations;
+    size_t count;
+    bool read_only; /* nothing is migrated or written, and no transaction keeps a writer waiting */
+} store_schema;
+
 /*
  * Opens `sqlite:/absolute/path` (created 0600 where it is not there, WAL, synchronous=FULL, secure_delete, foreign keys
  * off, checked with quick_check up to 1 GiB: what is damaged in a larger one is noticed when it is read) or
@@ -71,6 +80,9 @@ typedef struct {
  * migrations, all in one transaction. NULL with *result and one line in `error`: the path or server, the effective
  * user, and what to do. A password in the URL never stands in an error.
  */
+store *store_open_schema(store_result *result, store_error *error, const char *url, const store_schema *schema);
+
+/* The same for the directory's tables, whose version stands in pep_schema. */
 store *store_open(store_result *result, store_error *error, const char *url, const store_migration *migrations,
                   size_t count);
 void store_close(store *s);
@@ -101,6 +113,23 @@ store_result store_keep(store *s);
  */
 store_result store_run(store *s, const char *sql, const store_value *parameters, size_t count,
                        bool (*each)(void *ctx, const store_value *columns, size_t n), void *ctx);
+
+/* The same for a statement that is put together: it is prepared for this one time. */
+store_result store_run_once(store *s, const char *sql, const store_value *parameters, size_t count,
+                            bool (*each)(void *ctx, const store_value *columns, size_t n), void *ctx);
+
+/*
+ * From here to the end of the transaction, statements may take `ms` together, and no longer: STORE_SLOW. With
+ * PostgreSQL each of them may, and more than STORE_PATIENCE_MS too, for which the server is otherwise given up.
+ */
+store_result store_limit(store *s, unsigned ms);
+
+/*
+ * Outside of a transaction: what was deleted is gone from the disk as well. SQLite: what secure_delete overwrote is
+ * written to the database, and the write-ahead log is cut to nothing; STORE_AWAY where somebody still reads what stood
+ * there before: call it again. PostgreSQL: STORE_OK, and *scrubbed is false: it does that in its own time.
+ */
+store_result store_scrub(store *s, bool *scrubbed);
 
 /* How many rows the last store_run of an INSERT, UPDATE or DELETE changed. */
 int64_t store_changed(const store *s);

@@ -216,7 +216,7 @@ static store_result run_in_transaction(store_worker *w, job_list *batch, job_lis
     else
         store_rollback(w->s);
     if (w->hooks.followed != NULL)
-        w->hooks.followed(w->hooks.ctx, result == STORE_OK);
+        w->hooks.followed(w->hooks.ctx, w->s, result == STORE_OK);
     return result;
 }
 

@@ -56,9 +56,9 @@ typedef struct {
      */
     store_result (*follow)(void *ctx, store *s, store_worker *w);
 
-    /* Behind the end of that transaction: whether what `follow` read and posted holds. Posted jobs of a transaction
-     * that failed are dropped: `done` is called with the failure in job->result. */
-    void (*followed)(void *ctx, bool committed);
+    /* Behind the end of that transaction, outside of any: whether what `follow` read and posted holds. Posted jobs of a
+     * transaction that failed are dropped: `done` is called with the failure in job->result. */
+    void (*followed)(void *ctx, store *s, bool committed);
 
     unsigned every_ms;
 

@@ -202,8 +202,9 @@ static store_result follow(void *ctx, store *s, store_worker *w)
     return STORE_OK;
 }
 
-static void followed(void *ctx, bool committed)
+static void followed(void *ctx, store *s, bool committed)
 {
+    (void)s;
     fixture *f = ctx;
     if (committed)
         f->kept++;
