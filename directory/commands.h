@@ -35,6 +35,7 @@ typedef struct {
     char text[160];    /* of an error, where there is more to say than what the reason's text says */
     cJSON *data;       /* taken over; NULL: none, or no memory */
     bool changed;
+    bool handed_on; /* to the ledger, which answers */
     bool certified; /* it was only a certificate that changed */
     bool has_signer;
     uint8_t signer_kid[PEP_KID_BYTES]; /* of the statement that it brings */
@@ -67,6 +68,10 @@ void count_verified(session *x, pep_reason reason);
 
 /* Whether a head's record may be shown here. */
 store_result visible_head(session *x, key_row *out, bool *found, const char *id);
+
+/* ---- control.c ---- */
+
+store_result run_ledger(session *x, command *c);
 
 /* ---- changes.c ---- */
 

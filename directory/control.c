@@ -15,12 +15,13 @@
 
 #define CORRELATION_MAX 1024
 #define FIELDS_MAX      8
+#define ANY_FIELD       "" /* whoever carries it out judges them */
 #define FIELD_SHOWN     64 /* bytes of a field's name that an error repeats */
 #define TOLD_MAX        (3 * PEP_ID_MAX + 64)
 
 typedef struct {
     const char *name;
-    bool changes; /* has to be sealed */
+    bool once; /* it has to be sealed, and counts once: it changes something, or is for its signer's eyes */
     store_result (*run)(session *x, command *c);
     const char *fields[FIELDS_MAX];
 } command_kind;
@@ -34,6 +35,10 @@ static const command_kind kinds[] = {
     {"list", false, run_list, {"after", "count"}},
     {"history", false, run_history, {"id", "after"}},
     {"status", false, run_status, {NULL}},
+    {"ledger.query", true, run_ledger, {ANY_FIELD}},
+    {"ledger.sum", true, run_ledger, {ANY_FIELD}},
+    {"ledger.erasures", true, run_ledger, {ANY_FIELD}},
+    {"ledger.forget", true, run_ledger, {ANY_FIELD}},
 };
 
 /* ---- what commands share ---- */
@@ -290,7 +295,7 @@ static bool field_known(const command_kind *kind, const char *name)
     if (strcmp(name, "command") == 0 || strcmp(name, "correlationData") == 0)
         return true;
     for (size_t i = 0; i < FIELDS_MAX && kind->fields[i] != NULL; i++)
-        if (strcmp(kind->fields[i], name) == 0)
+        if (strcmp(kind->fields[i], ANY_FIELD) == 0 || strcmp(kind->fields[i], name) == 0)
             return true;
     return false;
 }
@@ -333,13 +338,46 @@ static store_result run_command(session *x, command *c)
     if (kind == NULL)
         return refuse_with(c, PEP_BAD_COMMAND, "there is no such command");
     c->name = kind->name;
-    if (kind->changes && !x->sealed)
+    if (kind->once && !x->sealed)
         return refuse_with(c, PEP_NOT_AUTHORIZED, "%s has to be sealed", kind->name);
     if (!judge_fields(c, kind))
         return STORE_OK;
     if (atomic_load(&x->r->answer_bytes) > ANSWERS_BYTES_MAX)
         return refuse(c, PEP_TRY_LATER);
     return kind->run(x, c);
+}
+
+/* ---- commands to the ledger ---- */
+
+void control_free_requests(directory_request *first)
+{
+    for (directory_request *next; first != NULL; first = next) {
+        next = first->next;
+        cJSON_Delete(first->command);
+        free(first);
+    }
+}
+
+/* Handed on when this transaction is on disk: until then it may be carried out again. */
+store_result run_ledger(session *x, command *c)
+{
+    if (!x->known)
+        return refuse(c, PEP_NOT_AUTHORIZED);
+    if (x->signer.not_after_s < x->now_us / 1000000)
+        return refuse(c, PEP_EXPIRED_SIGNER);
+    directory_request *r = calloc(1, sizeof *r);
+    if (r == NULL || (r->command = cJSON_Duplicate(c->request, true)) == NULL) {
+        free(r);
+        return refuse(c, PEP_NO_MEMORY);
+    }
+    r->admin = x->admin;
+    memcpy(r->id, x->signer.id, sizeof r->id);
+    directory_request **at = &x->job->requests;
+    while (*at != NULL)
+        at = &(*at)->next;
+    *at = r;
+    c->handed_on = true;
+    return STORE_OK;
 }
 
 /* ---- what operators read of it, where it is on disk ---- */
@@ -430,6 +468,10 @@ static bool fill_response(cJSON *response, command *c)
 
 static void answer_command(session *x, cJSON *responses, command *c)
 {
+    if (c->handed_on) {
+        x->job->commands++;
+        return;
+    }
     cJSON *response = cJSON_CreateObject();
     if (c->reason == PEP_OK && c->data == NULL)
         c->reason = PEP_NO_MEMORY;
@@ -443,6 +485,10 @@ static void answer_command(session *x, cJSON *responses, command *c)
 
 static bool finish_answer(control_job *job, cJSON *responses)
 {
+    if (responses != NULL && cJSON_GetArraySize(responses) == 0) { /* the ledger answers all of them */
+        cJSON_Delete(responses);
+        return true;
+    }
     cJSON *root = cJSON_CreateObject();
     bool ok = root != NULL && responses != NULL && cJSON_AddItemToObject(root, "responses", responses);
     if (!ok)
@@ -502,13 +548,13 @@ static store_result run_all(session *x, cJSON *responses, const cJSON *commands,
     return STORE_OK;
 }
 
-static bool hold_changes(const cJSON *commands)
+static bool count_once(const cJSON *commands)
 {
     const cJSON *request;
     cJSON_ArrayForEach(request, commands)
     {
         const command_kind *kind = kind_of(json_get_text(request, "command"));
-        if (kind != NULL && kind->changes)
+        if (kind != NULL && kind->once)
             return true;
     }
     return false;
@@ -548,7 +594,7 @@ static store_result run_sealed(session *x, cJSON *responses, const cJSON *comman
         return result;
     if (reason != PEP_OK)
         return run_all(x, responses, commands, reason);
-    if (hold_changes(commands))
+    if (count_once(commands))
         return run_once(x, responses, commands, e);
     x->job->verified = false;
     return run_all(x, responses, commands, PEP_OK);
@@ -592,8 +638,10 @@ static store_result run_envelope(session *x, const uint8_t *p, size_t n)
 static void forget(control_job *job)
 {
     atomic_fetch_sub(&job->r->answer_bytes, job->answer_n);
+    control_free_requests(job->requests);
     free(job->answer);
     free(job->told);
+    job->requests = NULL;
     job->answer = NULL;
     job->answer_n = 0;
     job->told = NULL;

@@ -16,6 +16,7 @@
 #define DIRECTORY_COMMANDS_MAX   64      /* commands in one */
 #define DIRECTORY_CLIENT_PENDING 256     /* sealed control messages of one client that wait */
 #define DIRECTORY_CLIENT_PLAIN   8       /* others of one client that wait */
+#define DIRECTORY_CLIENT_LEDGER  8       /* questions to the ledger of one client that wait */
 #define DIRECTORY_RETAINED_MAX   100000  /* records that are served retained */
 #define DIRECTORY_MAX_RECORDS    2000000 /* where the policy does not say */
 
@@ -43,6 +44,16 @@ typedef struct {
     const char *address;  /* may be NULL */
 } directory_asker;
 
+/* A command to the ledger, signed by a device that is known and current, which came for the first time. */
+typedef struct directory_request directory_request;
+struct directory_request {
+    directory_request *next;      /* the directory's */
+    struct control_client *asker; /* the directory's */
+    struct cJSON *command;        /* one object of `commands` */
+    bool admin;
+    char id[PEP_ID_MAX + 1]; /* whose signature it has */
+};
+
 typedef struct {
     void *ctx;
     /* Publishes `n` bytes, retained; 0: clears. False where there was no memory. */
@@ -54,6 +65,8 @@ typedef struct {
     void (*verified)(void *ctx, const directory_asker *asker, bool good);
     /* One line for the log, at error, warning, notice or debug. */
     void (*log)(void *ctx, char level /* e w n d */, const char *line);
+    /* Takes a request over; directory_answer gives it back. NULL: there is no ledger. */
+    void (*ledger)(void *ctx, directory_request *request);
 } directory_hooks;
 
 typedef struct {
@@ -90,6 +103,9 @@ const uint8_t *directory_gate_kid(const directory *d);
  * an error to the broker.
  */
 void directory_control(directory *d, const directory_asker *asker, const uint8_t *payload, size_t n);
+
+/* Answers a request, whose asker may have gone, and frees it. `json` NULL: there was no memory for an answer. */
+void directory_answer(directory *d, directory_request *request, const char *json, size_t n);
 
 /* Instead, where the abuse budget forbids to look at it. */
 void directory_rate_limited(directory *d, const directory_asker *asker);

@@ -79,9 +79,9 @@ void settings_free(settings *s);
 /* ---- control.c ---- */
 
 /* Who has asked lately. */
-typedef struct {
+typedef struct control_client {
     UT_hash_handle hh; /* in directory.clients, by `id`, unless it is gone */
-    unsigned waiting, waiting_plain;
+    unsigned waiting, waiting_plain, waiting_ledger;
     size_t waiting_bytes;
     uint64_t paid_us; /* when the answers that it got are within CLIENT_RATE again */
     atomic_bool gone; /* disconnected: whoever has that id now has not asked */
@@ -98,6 +98,7 @@ typedef struct {
     size_t answer_n;
     char *told; /* malloc'd: what it changed, for the log, a line each, with a NUL behind each, and another one */
     size_t told_n;
+    directory_request *requests; /* to the ledger, in their order */
     bool sealed;
     bool verified;  /* signatures were */
     bool bad;       /* one of them was */
@@ -111,6 +112,8 @@ typedef struct {
 
 /* The job's `work`. */
 store_result control_work(store_job *job, store *s);
+
+void control_free_requests(directory_request *first);
 
 /* ---- chain.c: statements in the store ---- */
 

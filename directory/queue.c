@@ -43,7 +43,7 @@ static control_client *find_client(directory *d, const char *id)
 static void release_client(directory *d, control_client *client)
 {
     bool gone = atomic_load(&client->gone);
-    if (client->waiting + client->waiting_plain > 0 || (!gone && client->paid_us > now_us()))
+    if (client->waiting + client->waiting_plain + client->waiting_ledger > 0 || (!gone && client->paid_us > now_us()))
         return;
     if (!gone)
         HASH_DEL(d->clients, client);
@@ -179,7 +179,7 @@ static void give(directory *d, control_job *job)
     d->counters.commands += job->commands;
     d->counters.changes += job->changes;
     d->counters.refused += job->refused;
-    if (atomic_load(&job->client->gone))
+    if (atomic_load(&job->client->gone) || job->answer == NULL)
         return;
     charge(job->client, job->answer_n);
     d->hooks.answer(d->hooks.ctx, job->asker.client_id, job->answer, job->answer_n);
@@ -191,7 +191,7 @@ static void finish(directory *d, control_job *job)
     const char *instead = NULL;
     if (job->job.result == STORE_AWAY)
         instead = store_away;
-    else if (job->job.result != STORE_OK || job->answer == NULL)
+    else if (job->job.result != STORE_OK || (job->answer == NULL && job->requests == NULL))
         instead = store_failed;
     else if (job->changes == 0 && is_behind(job->client))
         instead = reads_too_slowly;
@@ -199,6 +199,41 @@ static void finish(directory *d, control_job *job)
         give(d, job);
     else if (!atomic_load(&job->client->gone))
         refuse_at_once(d, job->asker.client_id, instead);
+}
+
+/* ---- the ledger's ---- */
+
+void directory_answer(directory *d, directory_request *request, const char *json, size_t n)
+{
+    control_client *client = request->asker;
+    client->waiting_ledger--;
+    if (!atomic_load(&client->gone) && json != NULL) {
+        charge(client, n);
+        d->hooks.answer(d->hooks.ctx, client->id, json, n);
+    } else if (!atomic_load(&client->gone)) {
+        d->hooks.answer(d->hooks.ctx, client->id, store_away, strlen(store_away));
+    }
+    release_client(d, client);
+    control_free_requests(request);
+}
+
+static void hand_on(directory *d, control_job *job)
+{
+    directory_request *next;
+    bool good = job->job.result == STORE_OK && !is_behind(job->client); /* else that was the answer */
+    directory_request *r = good ? job->requests : NULL;
+    if (r != NULL)
+        job->requests = NULL;
+    for (; r != NULL; r = next) {
+        next = r->next;
+        r->next = NULL;
+        r->asker = job->client;
+        bool room = ++job->client->waiting_ledger <= DIRECTORY_CLIENT_LEDGER;
+        if (room && d->hooks.ledger != NULL && !d->closing)
+            d->hooks.ledger(d->hooks.ctx, r);
+        else
+            directory_answer(d, r, NULL, 0);
+    }
 }
 
 static void tell_changes(directory *d, const control_job *job)
@@ -218,6 +253,7 @@ static void take_away(directory *d, control_job *job)
     client->waiting_bytes -= job->n;
     *(job->sealed ? &client->waiting : &client->waiting_plain) -= 1;
     release_client(d, client);
+    control_free_requests(job->requests);
     free(job->answer);
     free(job->told);
     free(job);
@@ -232,6 +268,7 @@ static void control_done(store_job *base)
     if (job->verified)
         d->hooks.verified(d->hooks.ctx, &job->asker, job->authentic && !job->bad);
     finish(d, job);
+    hand_on(d, job);
     take_away(d, job);
 }
 

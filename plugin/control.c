@@ -39,7 +39,7 @@ static void note_verified(void *ctx, const directory_asker *asker, bool good)
     gate_note_command(p->gate, &m, good);
 }
 
-static void log_line(void *ctx, char level, const char *line)
+void control_log(void *ctx, char level, const char *line)
 {
     (void)ctx;
     int type = level == 'e'   ? MOSQ_LOG_ERR
@@ -117,7 +117,7 @@ static bool open_directory(plugin *p, gate_error *error, const plugin_options *o
     const directory_config config = {.store_url = options->store,
                                      .state_dir = options->state,
                                      .records_dir = options->records,
-                                     .hooks = {p, publish_record, answer, note_verified, log_line}};
+                                     .hooks = {p, publish_record, answer, note_verified, control_log, recording_ask}};
     if (rules->enroll == DIRECTORY_CLOSED && options->records == NULL) {
         directory_rules_free(rules);
         return say(error, "enroll is \"closed\", so the records come from a folder: mosquitto.conf needs the line: "
@@ -135,6 +135,8 @@ static bool open_gate(plugin *p, gate_error *error, const plugin_options *option
                                 .signers = directory_signers(p->directory),
                                 .state_dir = options->state,
                                 .first_use = first_use,
+                                .record = recording_take,
+                                .can_record = recording_has_room,
                                 .ctx = p};
     p->gate = gate_open(error, &config);
     return p->gate != NULL;
@@ -152,7 +154,8 @@ bool control_open(plugin *p, gate_error *error, const plugin_options *options)
         return say(error, why.text);
     if (!gate_ready_state_dir(error, options->state)) {
         directory_rules_free(&rules);
-    } else if (open_directory(p, error, options, &rules) && open_gate(p, error, options, read)) {
+    } else if (open_directory(p, error, options, &rules) && recording_open(p, error, options) &&
+               open_gate(p, error, options, read)) {
         return true;
     }
     policy_free(read);
@@ -161,7 +164,9 @@ bool control_open(plugin *p, gate_error *error, const plugin_options *options)
 
 void control_close(plugin *p)
 {
-    p->closing = true;             /* the broker takes nothing any more */
+    p->closing = true; /* the broker takes nothing any more */
+    ledger_close(p->ledger);
+    p->ledger = NULL;
     directory_close(p->directory); /* commits what waits, and calls hooks, which need the gate */
     gate_close(p->gate);
     free(p->policy_path);
@@ -256,5 +261,6 @@ void control_reload(plugin *p)
 
 bool control_tick(plugin *p)
 {
-    return directory_tick(p->directory, SLICE_US);
+    bool more = directory_tick(p->directory, SLICE_US);
+    return ledger_tick(p->ledger, SLICE_US) || more;
 }

@@ -138,7 +138,7 @@ static int on_tick(int event, void *event_data, void *userdata)
         e->TICK_NEXT_MS = more ? 1 : 100; /* 2.1 ticks when asked to; 2.0 on every turn of its loop, or after 100 ms */
     kick(p);
     notices_tick(p->notices);
-    report_tick(&p->report, p->gate, p->directory, notices_counted(p->notices));
+    report_tick(&p->report, p->gate, p->directory, p->ledger, notices_counted(p->notices));
     return MOSQ_ERR_SUCCESS;
 }
 

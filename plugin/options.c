@@ -33,13 +33,13 @@ static const char *take_interval(plugin_options *out, const char *value)
 }
 
 /* Its form is the store's to judge: not here, where the whole value, with a password in it, would stand in the log. */
-static const char *take_store(plugin_options *out, const char *value)
+static const char *take_store(const char **place, const char *value)
 {
-    if (out->store != NULL)
+    if (*place != NULL)
         return "is given twice: remove one";
     if (value == NULL)
         return "must be sqlite:/FILE or postgresql://...";
-    out->store = value;
+    *place = value;
     return NULL;
 }
 
@@ -53,10 +53,12 @@ static const char *take(plugin_options *out, const char *key, const char *value)
     if (strcmp(key, "state") == 0)
         return take_path(&out->state, value);
     if (strcmp(key, "store") == 0)
-        return take_store(out, value);
+        return take_store(&out->store, value);
+    if (strcmp(key, "ledger") == 0)
+        return take_store(&out->ledger, value);
     if (strcmp(key, "sys_interval") == 0)
         return take_interval(out, value);
-    return "is not an option of pep: policy, records, state, store and sys_interval are";
+    return "is not an option of pep: policy, records, state, store, ledger and sys_interval are";
 }
 
 bool options_parse(plugin_options *out, gate_error *error, const struct mosquitto_opt *given, int count)

@@ -4,6 +4,7 @@
 
 #include "directory/directory.h"
 #include "gate/gate.h"
+#include "ledger/ledger.h"
 #include "plugin/broker.h"
 #include "plugin/notices.h"
 
@@ -17,6 +18,7 @@ typedef struct {
     const char *records;     /* folder of .pub files; NULL: none */
     const char *state;       /* folder of the replay state, the gate's key and, unless told otherwise, the store */
     const char *store;       /* where the directory is kept; NULL: in the state folder */
+    const char *ledger;      /* where the ledger is kept; NULL: in the same PostgreSQL, or in the state folder */
     unsigned sys_interval_s; /* between two publications of the counters; 0: never */
     bool sys_interval_given;
 } plugin_options;
@@ -50,6 +52,7 @@ typedef struct {
     gate_counters published; /* as last published */
     notice_counters notices_published;
     directory_counters directory_published;
+    ledger_counters ledger_published;
     gate_counters warned;                  /* as last told in a warning */
     report_client clients[REPORT_CLIENTS]; /* those refused most since that warning */
 } report;
@@ -58,7 +61,7 @@ typedef struct {
 void report_refusal(report *r, const gate_message *m, const gate_verdict *verdict);
 
 /* Called on each tick: counters, at their interval; a warning, at most once a minute; the state, every 5 s. */
-void report_tick(report *r, gate *g, directory *d, const notice_counters *told);
+void report_tick(report *r, gate *g, directory *d, const ledger *l, const notice_counters *told);
 
 /* Told at debug level: Mosquitto itself tells of the disconnection. */
 void report_kick(const char *client_id);
@@ -79,6 +82,7 @@ typedef struct {
     char *policy_path;
     gate *gate;
     directory *directory;
+    ledger *ledger;
     bool closing;      /* nothing may be published any more */
     bool reloading;    /* in the directory's thread */
     bool reload_again; /* asked for meanwhile */
@@ -107,5 +111,18 @@ bool control_tick(plugin *p);
 
 /* Reads policy and records again, in the directory's thread; told when that is done. */
 void control_reload(plugin *p);
+
+/* One line for the log, as the directory and the ledger say it. `ctx` is not used. */
+void control_log(void *ctx, char level, const char *line);
+
+/* ---- recording.c: between the gate, the directory and the ledger ---- */
+
+/* Opens the ledger. False, and one line in `error`. Behind the directory; closed before it, so that it can answer. */
+bool recording_open(plugin *p, gate_error *error, const plugin_options *options);
+
+/* Hooks of the gate and of the directory; ctx is the plugin. */
+void recording_take(void *ctx, const gate_record *r);
+bool recording_has_room(void *ctx);
+void recording_ask(void *ctx, directory_request *request);
 
 #endif

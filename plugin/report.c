@@ -200,6 +200,17 @@ static void publish_directory(report *r, directory_counters now)
     r->directory_published = now;
 }
 
+static void publish_ledger(report *r, ledger_counters now)
+{
+    const ledger_counters *before = &r->ledger_published;
+    publish_change(r, "ledger/recorded", "", now.recorded, before->recorded);
+    publish_change(r, "ledger/dropped", "", now.dropped, before->dropped);
+    publish_change(r, "ledger/waiting", "", now.waiting, before->waiting);
+    publish_change(r, "ledger/erased", "", now.erased, before->erased);
+    publish_change(r, "ledger/away", "", now.away, before->away);
+    r->ledger_published = now;
+}
+
 static void look_around(gate *g)
 {
     if (gate_clock_went_back(g, pep_now_us()))
@@ -210,7 +221,7 @@ static void look_around(gate *g)
                                            "protected topics pass unchecked; load pep first");
 }
 
-void report_tick(report *r, gate *g, directory *d, const notice_counters *told)
+void report_tick(report *r, gate *g, directory *d, const ledger *l, const notice_counters *told)
 {
     const gate_counters *counters = gate_counters_of(g);
     uint64_t now = monotonic_ms();
@@ -221,6 +232,7 @@ void report_tick(report *r, gate *g, directory *d, const notice_counters *told)
         look_around(g);
     if (r->sys_interval_s > 0 && due(&r->next_counters_ms, now, r->sys_interval_s * 1000ULL)) {
         publish_directory(r, directory_counted(d));
+        publish_ledger(r, ledger_counted(l));
         publish_counters(r, counters, told);
     }
 }

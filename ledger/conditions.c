@@ -1,0 +1,196 @@
+/* Which rows are meant, and the statement that asks for them. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "ledger/internal.h"
+
+/* ---- statements ---- */
+
+void sql_begin(statement *st, const store *s)
+{
+    memset(st, 0, sizeof *st);
+    st->postgres = strcmp(store_kind(s), "postgresql") == 0;
+}
+
+void sql_add(statement *st, const char *words)
+{
+    size_t n = strlen(words);
+    st->failed = st->failed || n >= sizeof st->sql - st->n;
+    if (st->failed)
+        return;
+    memcpy(st->sql + st->n, words, n + 1);
+    st->n += n;
+}
+
+void sql_again(statement *st, unsigned number)
+{
+    char name[16];
+    snprintf(name, sizeof name, "$%u", number);
+    sql_add(st, name);
+}
+
+unsigned sql_param(statement *st, store_value value)
+{
+    st->failed = st->failed || st->count == COUNT(st->values);
+    if (st->failed)
+        return 0;
+    st->values[st->count++] = value;
+    sql_again(st, st->count);
+    return st->count;
+}
+
+void sql_free(statement *st)
+{
+    for (unsigned i = 0; i < st->owned_n; i++)
+        free(st->owned[i]);
+}
+
+store_result sql_run(store *s, const statement *st, bool (*each)(void *ctx, const store_value *columns, size_t n),
+                     void *ctx)
+{
+    return st->failed ? STORE_FAILED : store_run_once(s, st->sql, st->values, st->count, each, ctx);
+}
+
+/* Takes the text over. */
+static unsigned add_owned(statement *st, text_buffer *t)
+{
+    st->failed = st->failed || t->failed || st->owned_n == COUNT(st->owned);
+    if (st->failed) {
+        free(t->p);
+        return 0;
+    }
+    st->owned[st->owned_n++] = t->p;
+    return sql_param(st, store_text(t->p, t->n));
+}
+
+static unsigned add_text(statement *st, const char *text)
+{
+    return sql_param(st, store_text(text, strlen(text)));
+}
+
+/* ---- fields ---- */
+
+unsigned sql_field(statement *st, const char *name)
+{
+    text_buffer t = {0};
+    if (st->postgres)
+        return add_text(st, name);
+    text_add(&t, "$.\"", 3); /* the name has neither " nor \ in it: ask_field_name */
+    text_add(&t, name, strlen(name));
+    text_add(&t, "\"", 1);
+    return add_owned(st, &t);
+}
+
+/* Whether the text is what JSON has for a whole number, true or false. */
+static bool is_literal(const char *text)
+{
+    const char *digits = text + (text[0] == '-');
+    size_t n = strspn(digits, "0123456789");
+    if (strcmp(text, "true") == 0 || strcmp(text, "false") == 0)
+        return true;
+    bool number = n >= 1 && n <= 19 && digits[n] == '\0' && (digits[0] != '0' || n == 1);
+    return number && strcmp(text, "-0") != 0;
+}
+
+static void add_json_operand(statement *st, const char *value, bool literal)
+{
+    text_buffer t = {0};
+    if (literal)
+        text_add(&t, value, strlen(value));
+    else
+        text_add_json(&t, value, strlen(value));
+    sql_add(st, st->postgres ? "CAST(" : "");
+    add_owned(st, &t);
+    sql_add(st, st->postgres ? " AS jsonb)" : "");
+}
+
+/* As JSON: the text, or the number or boolean that is written like it. */
+static void add_field(statement *st, const char *name, const char *value)
+{
+    sql_add(st, " AND (fields -> ");
+    sql_field(st, name);
+    sql_add(st, ") IN (");
+    add_json_operand(st, value, false);
+    if (is_literal(value)) {
+        sql_add(st, ", ");
+        add_json_operand(st, value, true);
+    }
+    sql_add(st, ")");
+}
+
+/* ---- topics ---- */
+
+/* One level of a filter for PostgreSQL's ~; all that could mean something there is escaped. */
+static void add_level(text_buffer *t, const char *level, size_t n)
+{
+    if (n == 1 && level[0] == '+') {
+        text_add(t, "[^/]*", 5);
+        return;
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (strchr("\\^$.|?*+()[]{}", level[i]) != NULL)
+            text_add(t, "\\", 1);
+        text_add(t, level + i, 1);
+    }
+}
+
+/* MQTT 5.0, 4.7.1 and 4.7.2. *** stands for: from here on nothing has a meaning but what follows by itself (ARE). */
+static void add_regex(text_buffer *t, const char *filter)
+{
+    bool first = true;
+    text_add(t, "^", 1);
+    if (filter[0] == '+' || filter[0] == '#')
+        text_add(t, "(?!\\$)", 6);
+    for (const char *level = filter; level != NULL; first = false) {
+        const char *end = strchr(level, '/');
+        size_t n = end == NULL ? strlen(level) : (size_t)(end - level);
+        if (n == 1 && level[0] == '#') {
+            text_add(t, first ? ".*" : "(/.*)?", first ? 2 : 6);
+        } else {
+            text_add(t, "/", first ? 0 : 1);
+            add_level(t, level, n);
+        }
+        level = end == NULL ? NULL : end + 1;
+    }
+    text_add(t, "$", 1);
+}
+
+static void add_topic(statement *st, const conditions *c)
+{
+    text_buffer t = {0};
+    if (!c->wild) {
+        sql_add(st, " AND topic = ");
+        add_text(st, c->topic);
+    } else if (st->postgres) {
+        add_regex(&t, c->topic);
+        sql_add(st, " AND topic ~ ");
+        add_owned(st, &t);
+    } else {
+        st->filter = c->topic;
+    }
+}
+
+bool sql_matches(const statement *st, const store_value *topic)
+{
+    return st->filter == NULL || pep_filter_matches(st->filter, strlen(st->filter), topic->p, topic->n);
+}
+
+/* ---- all of them ---- */
+
+void sql_where(statement *st, const conditions *c)
+{
+    sql_add(st, " FROM pep_ledger WHERE time >= ");
+    sql_param(st, store_int((int64_t)c->from_us));
+    sql_add(st, " AND time < ");
+    sql_param(st, store_int((int64_t)c->to_us));
+    if (c->signer != NULL) {
+        sql_add(st, " AND signer = ");
+        add_text(st, c->signer);
+    }
+    if (c->topic != NULL)
+        add_topic(st, c);
+    for (unsigned i = 0; i < c->field_n; i++)
+        add_field(st, c->fields[i].name, c->fields[i].value);
+}

@@ -1,0 +1,39 @@
+#include "ledger/tables.h"
+
+/*
+ * pep_ledger           a row a message, in microseconds since 1970 and bytes; `fields` is a flat JSON object; `expires`
+ *                      NULL: never; `gate`: the kid of the gate that accepted it
+ * pep_ledger_erasures  what admins erased: when, by whom, by which conditions (their names alone), how many rows, and
+ *                      the times of the oldest and the newest of them
+ * pep_ledger_batches   what was written lately, so that a batch whose commit nobody acknowledged is not written twice
+ *
+ * The indexes of times grow at their end alone. Those by signer and topic cost most of what writing costs: without them
+ * each question would read all rows of its time.
+ */
+#define LEDGER(ID, BLOB, BOOLEAN, SMALL, ORDERED, JSON, BEHIND)                                                        \
+    "CREATE TABLE pep_ledger (id " ID ", time BIGINT NOT NULL, topic " ORDERED " NOT NULL, signer " ORDERED            \
+    " NOT NULL, kid " BLOB " NOT NULL, seq BIGINT NOT NULL, size BIGINT NOT NULL, payload BIGINT NOT NULL, qos " SMALL \
+    " NOT NULL, retained " BOOLEAN " NOT NULL, fields " JSON " NOT NULL, expires BIGINT, gate " BLOB " NOT NULL);"     \
+    "CREATE INDEX pep_ledger_by_time ON pep_ledger (time" BEHIND ");"                                                  \
+    "CREATE INDEX pep_ledger_by_signer ON pep_ledger (signer, time" BEHIND ");"                                        \
+    "CREATE INDEX pep_ledger_by_topic ON pep_ledger (topic, time" BEHIND ");"                                          \
+    "CREATE INDEX pep_ledger_by_expiry ON pep_ledger (expires) WHERE expires IS NOT NULL;"                             \
+    "CREATE TABLE pep_ledger_erasures (id " ID ", time BIGINT NOT NULL, author " ORDERED                               \
+    " NOT NULL, conditions " ORDERED " NOT NULL, count BIGINT NOT NULL, oldest BIGINT, newest BIGINT);"                \
+    "CREATE TABLE pep_ledger_batches (id BIGINT PRIMARY KEY, time BIGINT NOT NULL);"                                   \
+    "CREATE INDEX pep_ledger_batches_by_time ON pep_ledger_batches (time)"
+
+static const store_migration migrations[] = {
+    {/* an INTEGER PRIMARY KEY stands behind every index by itself */
+     LEDGER("INTEGER PRIMARY KEY AUTOINCREMENT", "BLOB", "BIGINT", "BIGINT", "TEXT", "TEXT", ""),
+     LEDGER("BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY", "BYTEA", "BOOLEAN", "SMALLINT", "TEXT COLLATE \"C\"",
+            "JSONB", ", id")},
+};
+
+store_schema ledger_schema(bool read_only)
+{
+    return (store_schema){.name = "pep_ledger_schema",
+                          .migrations = migrations,
+                          .count = sizeof migrations / sizeof migrations[0],
+                          .read_only = read_only};
+}
