@@ -282,7 +282,8 @@ void ledger_ask(ledger *l, directory_request *request)
     }
     *a = (ask_job){.job = {.work = ask_work, .done = ask_done}, .l = l, .request = request};
     a->kind = kind_of(request->command);
-    if (l->asked++ < ASKED_MAX) {
+    bool in_order = a->kind == NULL || !a->kind->writes || ledger_hand_over(l);
+    if (l->asked++ < ASKED_MAX && in_order) {
         ask_again(a);
         return;
     }

@@ -64,6 +64,9 @@ struct ledger {
 };
 
 uint64_t ledger_us(void); /* CLOCK_MONOTONIC */
+/* Hands over what was recorded so far, for what comes behind it. False: some of it is held, and would come later. */
+bool ledger_hand_over(ledger *l);
+
 void ledger_say(ledger *l, char level, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
 /* ---- write.c ---- */

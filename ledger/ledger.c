@@ -136,6 +136,12 @@ static void hand_over(ledger *l)
         push(&l->held, b);
 }
 
+bool ledger_hand_over(ledger *l)
+{
+    hand_over(l);
+    return l->held.first == NULL;
+}
+
 static batch *new_batch(ledger *l)
 {
     batch *b = l->spare != NULL ? l->spare : malloc(sizeof *b);
