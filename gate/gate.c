@@ -265,8 +265,7 @@ static gate_record record_of(const judgement *j)
 
 /*
  * Counts and records what was really accepted: at delivery, so that what an ACL denied in between is not in it. What is
- * redelivered is recorded again, since what was recorded first may have been lost with the broker: the ledger has each
- * kid and seq once.
+ * redelivered was recorded when it first came.
  */
 static void note_accepted(gate *g, const gate_verdict *verdict, const gate_record *record, bool redelivered)
 {
@@ -274,7 +273,7 @@ static void note_accepted(gate *g, const gate_verdict *verdict, const gate_recor
         return;
     g->counters.accepted++;
     g->counters.redelivered += redelivered;
-    if (record->facts.n > 0 && g->record != NULL)
+    if (record->facts.n > 0 && !redelivered && g->record != NULL)
         g->record(g->ctx, record);
 }
 

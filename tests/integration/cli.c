@@ -1262,11 +1262,11 @@ static void test_policy_explain(void)
     put_text("p.conf", policy_text);
     PEP("policy", "explain", "p.conf", "sensors/7/telemetry", "--signer", "7");
     expect(0, NULL);
-    CU_ASSERT_TRUE(printed("filter        sensors/+/telemetry") && printed("line          p.conf:4") &&
-                   printed("signers       %1") && printed("enforce"));
-    CU_ASSERT_TRUE(printed("max_age       30 s") && printed("65536 bytes") && printed("signer        7: allowed"));
+    CU_ASSERT_TRUE(printed("filter          sensors/+/telemetry") && printed("line            p.conf:4") &&
+                   printed("signers         %1") && printed("enforce"));
+    CU_ASSERT_TRUE(printed("max_age         30 s") && printed("65536 bytes") && printed("signer          7: allowed"));
     PEP("policy", "explain", "p.conf", "sensors/7/telemetry", "--signer", "8");
-    CU_ASSERT_TRUE(r.code == 1 && printed("signer        8: not allowed"));
+    CU_ASSERT_TRUE(r.code == 1 && printed("signer          8: not allowed"));
     PEP("policy", "explain", "p.conf", "sensors/7/telemetry", "--signer", "8", "--json");
     CU_ASSERT_TRUE(r.code == 1 && printed("\"allowed\":false"));
     PEP("policy", "explain", "p.conf", "elsewhere");
