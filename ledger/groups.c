@@ -60,8 +60,9 @@ static const struct {
     key_kind kind;
     uint64_t unit_us;
 } words[] = {
-    {"minute", BY_TIME, 60000000}, {"hour", BY_TIME, 3600000000}, {"day", BY_TIME, 86400000000},
-    {"signer", BY_SIGNER, 0},      {"topic", BY_TOPIC, 0},        {"field", BY_FIELD, 0},
+    {"second", BY_TIME, 1000000},  {"minute", BY_TIME, 60000000}, {"hour", BY_TIME, 3600000000},
+    {"day", BY_TIME, 86400000000}, {"signer", BY_SIGNER, 0},      {"topic", BY_TOPIC, 0},
+    {"field", BY_FIELD, 0},
 };
 
 static bool take_word(grouping *by, bool taken[BY_FIELD + 1], const char *word)
@@ -90,7 +91,7 @@ static bool read_by(ask_job *a, grouping *by)
         }
     if (!ok)
         ask_refuse(a, PEP_BAD_COMMAND,
-                   "by is a list of up to %d, each once, of signer, topic, field, and one of minute, hour, day",
+                   "by is a list of up to %d, each once, of signer, topic, field, and one of second, minute, hour, day",
                    KEYS_MAX);
     for (int kind = BY_TIME; ok && kind <= BY_FIELD; kind++)
         if (taken[kind])

@@ -450,6 +450,10 @@ static void groups(void)
     CU_ASSERT_TRUE(cJSON_IsNull(cJSON_GetObjectItem(cJSON_GetArrayItem(g, 0), "value")));
     ask("{\"command\":\"ledger.sum\",\"by\":[\"field\"],\"byField\":\"temp\"}");
     CU_ASSERT_EQUAL(cJSON_GetArraySize(data("groups")), 60);
+    ask("{\"command\":\"ledger.sum\",\"by\":[\"second\"]}");
+    CU_ASSERT_EQUAL(cJSON_GetArraySize(data("groups")), 60);
+    ask("{\"command\":\"ledger.sum\",\"by\":[\"day\"]}");
+    CU_ASSERT_EQUAL(cJSON_GetArraySize(data("groups")), 1);
     finish();
 }
 
