@@ -50,6 +50,7 @@ typedef struct {
     const grouping *by;
     group *groups;    /* uthash head */
     uint8_t *scratch; /* a key's bytes */
+    size_t bytes;     /* of all keys */
     bool failed;
 } adding;
 
@@ -261,10 +262,20 @@ static void own_key(group *g, const store_value *values, unsigned n)
     }
 }
 
+static void refuse_size(adding *x)
+{
+    ask_refuse(x->a, PEP_TOO_MANY, "the answer would be too large: ask for a shorter time, or by less");
+}
+
 static group *new_group(adding *x, const store_value *values, size_t hashed_n)
 {
     if (HASH_COUNT(x->groups) == GROUPS_MAX) {
         ask_refuse(x->a, PEP_TOO_MANY, "more than %d groups: ask for a shorter time, or by less", GROUPS_MAX);
+        return NULL;
+    }
+    x->bytes += hashed_n;
+    if (x->bytes > ANSWER_MAX) {
+        refuse_size(x);
         return NULL;
     }
     group *g = calloc(1, sizeof *g + hashed_n);
@@ -390,7 +401,7 @@ static bool add_group(adding *x, cJSON *groups, const group *g)
     bool ok = cJSON_AddItemToArray(groups, to);
     x->a->answer_n += GROUP_BYTES + 2 * g->hashed_n;
     if (x->a->answer_n > ANSWER_MAX) {
-        ask_refuse(x->a, PEP_TOO_MANY, "the answer would be too large: ask for a shorter time, or by less");
+        refuse_size(x);
         return false;
     }
     for (unsigned i = 0; ok && i < x->by->n; i++)

@@ -265,12 +265,19 @@ static void tell_dropped(ledger *l)
     l->told_us = now + TELL_US;
 }
 
+/* While others wait it is filled first: a hundred thousand small ones would take far more memory. */
+static bool is_due(const ledger *l)
+{
+    bool others_wait = l->away || l->held.first != NULL;
+    return l->open != NULL && !others_wait && ledger_us() - l->open->begun_us >= BATCH_AGE_US;
+}
+
 bool ledger_tick(ledger *l, uint64_t us)
 {
     size_t left = store_worker_drain(l->writer, us) + store_worker_drain(l->reader, us);
     watch(l);
     retry(l);
-    if (l->open != NULL && ledger_us() - l->open->begun_us >= BATCH_AGE_US)
+    if (is_due(l))
         hand_over(l);
     start_purge(l);
     forget_tick(l);

@@ -90,7 +90,7 @@ valgrind_units() {
 }
 
 # Where there is more than one thread.
-build_for_tsan() { cmake --preset tsan && cmake --build --preset tsan --target unit_worker unit_directory; }
+build_for_tsan() { cmake --preset tsan && cmake --build --preset tsan --target unit_worker unit_directory unit_ledger; }
 
 man_pages() { find docs -name '*.[1-8]' -print0 | xargs -0 mandoc -T lint -W warning; }
 
@@ -141,7 +141,7 @@ everything_else() {
   step "compose file" compose_file
   step "unit tests under valgrind" valgrind_units
   step "build with TSan" build_for_tsan
-  step "threads under TSan" tests tsan -R '^unit_(worker|directory)$'
+  step "threads under TSan" tests tsan -R '^unit_(worker|directory|ledger)$'
   step "all tests, clang's build" tests dev-clang -LE smoke # this valgrind cannot read clang's debug information
   step "all tests under ASan and UBSan" tests asan
   step "fuzzing, a minute a target" scripts/fuzz.sh 60

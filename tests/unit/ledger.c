@@ -475,6 +475,23 @@ static void large_sums(void)
     finish();
 }
 
+static void large_groups(void)
+{
+    static char topic[60001];
+    start();
+    memset(topic, 'x', sizeof topic - 1);
+    for (unsigned i = 0; i < 20; i++) {
+        topic[0] = (char)('a' + i);
+        record(topic, "dev-1", i);
+    }
+    CU_ASSERT_TRUE(wait_recorded(20));
+    ask("{\"command\":\"ledger.sum\",\"by\":[\"topic\"]}");
+    CU_ASSERT_TRUE(is_refused(PEP_TOO_MANY));
+    ask("{\"command\":\"ledger.sum\",\"by\":[\"topic\"],\"to\":1800000003000000}");
+    CU_ASSERT_EQUAL(cJSON_GetArraySize(data("groups")), 3);
+    finish();
+}
+
 static void too_many_groups(void)
 {
     start();
@@ -779,6 +796,7 @@ static const unit_test common[] = {
     {"groups", groups},
     {"sums beyond 64 bits", large_sums},
     {"too many groups", too_many_groups},
+    {"large groups", large_groups},
     {"who may ask", who_may},
     {"wrong commands", wrong_commands},
     {"forget", forget},
