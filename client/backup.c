@@ -31,14 +31,14 @@ static const option options[] = {
 typedef struct {
     state_folder folder;
     char url[PATH_MAX + 8];
-    char file[PATH_MAX], temporary[PATH_MAX]; /* absolute */
+    new_file file;
     store *from, *to;
     int64_t devices, signers; /* what it holds */
 } backup;
 
 static int fail_to(const backup *b)
 {
-    return fail(OUT_OF_REACH, "cannot write %s: %s", b->file, store_why(b->to));
+    return fail(OUT_OF_REACH, "cannot write %s: %s", args.file, store_why(b->to));
 }
 
 /* ---- tables ---- */
@@ -250,30 +250,12 @@ static int report(const backup *b)
     return json_print(object);
 }
 
-/* Its name comes last, and never takes another's place. Not every file system has both ways. */
-static int name_it(const backup *b)
-{
-    if (renameat2(AT_FDCWD, b->temporary, AT_FDCWD, b->file, RENAME_NOREPLACE) != 0 &&
-        (errno == EEXIST || link(b->temporary, b->file) != 0))
-        return errno == EEXIST
-                   ? fail(REFUSED, "%s exists already and is never overwritten: choose another name", args.file)
-                   : fail(OUT_OF_REACH, "cannot create %s: %s", args.file, strerror(errno));
-    char folder[PATH_MAX];
-    (void)snprintf(folder, sizeof(folder), "%.*s", (int)(strrchr(b->file, '/') - b->file + 1), b->file);
-    int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd >= 0) {
-        (void)fsync(fd); /* some file systems cannot */
-        close(fd);
-    }
-    return DONE;
-}
-
 static int make(backup *b)
 {
     char url[PATH_MAX + 8];
     store_error error = {""};
     store_result result;
-    (void)snprintf(url, sizeof(url), "sqlite:%s", b->temporary);
+    (void)snprintf(url, sizeof(url), "sqlite:%s", b->file.temporary);
     b->to = store_open(&result, &error, url, directory_migrations, DIRECTORY_MIGRATIONS);
     if (b->to == NULL)
         return fail(OUT_OF_REACH, "cannot write %s: %s", args.file, error.text);
@@ -282,54 +264,33 @@ static int make(backup *b)
         code = count(b);
     store_close(b->to); /* all of it is in the one file then */
     if (code == DONE)
-        code = name_it(b);
+        code = new_file_name(&b->file);
     return code == DONE ? report(b) : code;
-}
-
-/* FILE as an absolute path, and a temporary file beside it. */
-static int create_temporary(backup *b)
-{
-    char folder[PATH_MAX];
-    char real[PATH_MAX];
-    const char *slash = strrchr(args.file, '/');
-    const char *name = slash != NULL ? slash + 1 : args.file;
-    (void)snprintf(folder, sizeof(folder), "%.*s", (int)(name - args.file), args.file);
-    if (realpath(folder[0] != '\0' ? folder : ".", real) == NULL)
-        return fail(OUT_OF_REACH, "cannot create %s: %s", args.file, strerror(errno));
-    int n = snprintf(b->file, sizeof(b->file), "%s/%s", real, name);
-    int m = snprintf(b->temporary, sizeof(b->temporary), "%s/%s.XXXXXX", real, name);
-    if (n < 0 || m < 0 || m >= PATH_MAX || name[0] == '\0')
-        return fail(WRONG_USAGE, "%s cannot be the name of a backup", args.file);
-    struct stat st;
-    if (lstat(b->file, &st) == 0) /* said before the work, not behind it */
-        return fail(REFUSED, "%s exists already and is never overwritten: choose another name", args.file);
-    int fd = mkostemp(b->temporary, O_CLOEXEC);
-    if (fd < 0)
-        return fail(OUT_OF_REACH, "cannot create %s: %s", args.file, strerror(errno));
-    close(fd);
-    return DONE;
 }
 
 static void remove_temporary(const backup *b)
 {
-    static const char *const endings[] = {"", "-wal", "-shm"};
+    static const char *const endings[] = {"-wal", "-shm"};
     char path[PATH_MAX + 8];
-    for (size_t i = 0; i < 3; i++) {
-        (void)snprintf(path, sizeof(path), "%s%s", b->temporary, endings[i]);
+    for (size_t i = 0; i < 2; i++) {
+        (void)snprintf(path, sizeof(path), "%s%s", b->file.temporary, endings[i]);
         (void)unlink(path);
     }
+    new_file_remove(&b->file);
 }
 
 static int run(void)
 {
     backup b = {0};
+    int fd = -1;
     int code = state_folder_find(&b.folder, args.state != NULL ? args.state : PEP_STATE);
     if (code == DONE)
         code = choose_store(b.url, args.store, &b.folder);
     if (code == DONE)
-        code = create_temporary(&b);
+        code = new_file_create(&b.file, &fd, args.file);
     if (code != DONE)
         return code;
+    close(fd); /* SQLite opens it by itself */
     code = make(&b);
     remove_temporary(&b);
     return code;

@@ -93,6 +93,60 @@ int make_folder(const char *path)
     return fail(OUT_OF_REACH, "cannot make the folder %s: %s", path, strerror(errno));
 }
 
+/* ---- new files ---- */
+
+static int fail_exists(const new_file *f)
+{
+    return fail(REFUSED, "%s exists already and is never overwritten: choose another name", f->given);
+}
+
+static int fail_create(const new_file *f)
+{
+    return fail(OUT_OF_REACH, "cannot create %s: %s", f->given, strerror(errno));
+}
+
+int new_file_create(new_file *f, int *fd, const char *path)
+{
+    char folder[PATH_MAX];
+    char real[PATH_MAX];
+    const char *slash = strrchr(path, '/');
+    const char *name = slash != NULL ? slash + 1 : path;
+    f->given = path;
+    (void)snprintf(folder, sizeof(folder), "%.*s", (int)(name - path), path);
+    if (realpath(folder[0] != '\0' ? folder : ".", real) == NULL)
+        return fail_create(f);
+    int n = snprintf(f->path, sizeof(f->path), "%s/%s", real, name);
+    int m = snprintf(f->temporary, sizeof(f->temporary), "%s/%s.XXXXXX", real, name);
+    if (n < 0 || m < 0 || m >= PATH_MAX || name[0] == '\0')
+        return fail(WRONG_USAGE, "%s cannot be the name of a file", path);
+    struct stat st;
+    if (lstat(f->path, &st) == 0) /* said before the work, not behind it */
+        return fail_exists(f);
+    *fd = mkostemp(f->temporary, O_CLOEXEC);
+    return *fd >= 0 ? DONE : fail_create(f);
+}
+
+/* Not every file system has both ways. */
+int new_file_name(const new_file *f)
+{
+    if (renameat2(AT_FDCWD, f->temporary, AT_FDCWD, f->path, RENAME_NOREPLACE) != 0 &&
+        (errno == EEXIST || link(f->temporary, f->path) != 0))
+        return errno == EEXIST ? fail_exists(f) : fail_create(f);
+    char folder[PATH_MAX];
+    (void)snprintf(folder, sizeof(folder), "%.*s", (int)(strrchr(f->path, '/') - f->path + 1), f->path);
+    int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd >= 0) {
+        (void)fsync(fd); /* some file systems cannot */
+        close(fd);
+    }
+    return DONE;
+}
+
+void new_file_remove(const new_file *f)
+{
+    (void)unlink(f->temporary);
+}
+
 char *beside_key(const char *path, const char *ending)
 {
     size_t n = strlen(path);

@@ -2,6 +2,7 @@
 #ifndef CLIENT_IO_H
 #define CLIENT_IO_H
 
+#include <limits.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -33,6 +34,24 @@ int write_stdout(const uint8_t *p, size_t n);
 
 /* Makes the folder, for its owner alone, where it is not there yet; NULL: this one. 0, or 3 after a line on stderr. */
 int make_folder(const char *path);
+
+/* A file that has its name when it is complete, and never takes another one's place. */
+typedef struct {
+    const char *given;                        /* what the user calls it */
+    char path[PATH_MAX], temporary[PATH_MAX]; /* absolute */
+} new_file;
+
+/*
+ * Makes the temporary file beside `path`, which stays where it is, with mode 0600, and opens it: *fd is the caller's.
+ * 0, or an exit code after a line on stderr; then there is nothing to remove.
+ */
+int new_file_create(new_file *f, int *fd, const char *path);
+
+/* Gives it its name. 0, or an exit code after a line on stderr. */
+int new_file_name(const new_file *f);
+
+/* Removes the temporary file, where it still is one. */
+void new_file_remove(const new_file *f);
 
 /* A new string: `path` with its ending `.key` replaced. NULL after a line on stderr where it has no such ending. */
 char *beside_key(const char *path, const char *ending);
