@@ -6,7 +6,7 @@
 
 #include "client/print.h"
 
-#define ANSWER_MAX     ((size_t)1024 * 1024)
+#define ANSWER_MAX     ((size_t)1024 * 1024 + 65536) /* the data, and what stands around it */
 #define DEPTH_MAX      16
 #define REASON_MAX     256
 #define EXACT_INTEGERS 9007199254740992.0 /* 2^53: beyond it a double is no exact number */
@@ -235,7 +235,7 @@ int ask_and_wait(asker *a, reply *out, question *q, const void *payload, size_t 
     q->owner = &w; /* cppcheck-suppress autoVariables ; the question is over when this returns */
     q->answered = on_answer;
     a->heard = false;
-    if (!ask_send(a, q, payload, n, ASK_WAIT_MS))
+    if (!ask_send(a, q, payload, n, a->wait_ms > 0 ? a->wait_ms : ASK_WAIT_MS))
         return fail(OUT_OF_REACH, "cannot send the command to %s", a->link->address);
     int code = ask_until(a, &w.over);
     if (q->open)

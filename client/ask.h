@@ -33,7 +33,8 @@ struct question {
 struct asker {
     mqtt_link *link;
     question *first;
-    bool heard; /* some answer came on this connection: there is a gate */
+    int wait_ms; /* for the answer to a command; 0: ASK_WAIT_MS */
+    bool heard;  /* some answer came on this connection: there is a gate */
 
     /* the gate's record, once ask_gate has found it */
     uint8_t gate[PEP_ENTRY_BYTES_MAX];

@@ -26,8 +26,7 @@ static bool is_layout(const uint8_t *p, size_t n)
     return (p[1] == 0x80 && p[2] >= 0xa8 && p[2] <= 0xae) || (p[1] == 0x81 && p[2] >= 0xa6 && p[2] <= 0xa9);
 }
 
-/* How many of the n > 0 bytes at p must not be printed as they are. */
-static size_t unprintable(const uint8_t *p, size_t n, bool utf8)
+size_t unprintable(const uint8_t *p, size_t n, bool utf8)
 {
     if (p[0] < 0x20 || p[0] == 0x7f || (p[0] >= 0x80 && !utf8))
         return 1;
@@ -49,10 +48,31 @@ void put_escaped(FILE *out, const void *text, size_t n)
     }
 }
 
+static bool unfinished; /* stderr stands in a line that tells a progress */
+
+void tell_progress(const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    putc('\r', stderr);
+    vfprintf(stderr, format, args);
+    fflush(stderr);
+    va_end(args);
+    unfinished = true;
+}
+
+void end_progress(void)
+{
+    if (unfinished)
+        putc('\n', stderr);
+    unfinished = false;
+}
+
 __attribute__((format(printf, 2, 0))) static void say(const char *who, const char *format, va_list args)
 {
     char *line = NULL;
     int n = vasprintf(&line, format, args);
+    end_progress();
     fprintf(stderr, "%s: ", who);
     if (n >= 0)
         put_escaped(stderr, line, (size_t)n);
@@ -232,12 +252,20 @@ static void put_json(const char *json)
     putchar('\n');
 }
 
-int json_print(cJSON *object)
+char *json_take(cJSON *object)
 {
     char *text = incomplete ? NULL : cJSON_PrintUnformatted(object);
     cJSON_Delete(object);
     if (text == NULL)
-        return fail(OUT_OF_REACH, "out of memory");
+        fail(OUT_OF_REACH, "out of memory");
+    return text;
+}
+
+int json_print(cJSON *object)
+{
+    char *text = json_take(object);
+    if (text == NULL)
+        return OUT_OF_REACH;
     put_json(text);
     cJSON_free(text);
     return finish_output();

@@ -24,6 +24,10 @@ void warn(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* As warn, for what a person must not miss: the line begins with "WARNING:". */
 void warn_loudly(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
+/* A line on stderr that the next one of these writes over. Any other line of these functions comes below it. */
+void tell_progress(const char *format, ...) __attribute__((format(printf, 1, 2)));
+void end_progress(void);
+
 /* The exit code that a reason calls for. */
 int exit_code(pep_reason reason);
 
@@ -39,6 +43,9 @@ int fail_error(pep_reason reason, const pep_error *error);
  * \xNN, so that they cannot steer a terminal, forge a line or show another text than stands there.
  */
 void put_escaped(FILE *out, const void *text, size_t n);
+
+/* How many of the n > 0 bytes at p it would escape; `utf8`: the whole text is UTF-8. */
+size_t unprintable(const uint8_t *p, size_t n, bool utf8);
 
 #define HEX_KID_BYTES (2 * PEP_KID_BYTES + 1)
 const char *hex_kid(char out[HEX_KID_BYTES], const uint8_t kid[PEP_KID_BYTES]);
@@ -69,6 +76,9 @@ void json_kid(cJSON *object, const char *name, const uint8_t kid[PEP_KID_BYTES])
 
 /* As text under `name` where the bytes are UTF-8 without NUL, else under `name`_base64. */
 void json_bytes(cJSON *object, const char *name, pep_view bytes);
+
+/* The text of a root, for cJSON_free, and deletes the root. NULL after a line on stderr: some of it is missing. */
+char *json_take(cJSON *object);
 
 /* Prints and deletes a root, control characters escaped, and flushes stdout. Returns 0, or 3 after a line on stderr. */
 int json_print(cJSON *object);
