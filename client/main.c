@@ -22,6 +22,12 @@ static const command *const commands[] = {
     &rotate_command,
     &revoke_command,
     &token_command,
+    &ledger_query_command,
+    &ledger_sum_command,
+    &ledger_export_command,
+    &ledger_plot_command,
+    &ledger_forget_command,
+    &ledger_erasures_command,
     &authority_init_command,
     &authority_issue_command,
     &policy_check_command,
@@ -72,6 +78,15 @@ static int run(const command *c, int argc, char **argv)
 }
 
 /* `pep policy` and the like: a first word without its second. */
+static bool is_half_a_command(const char *word)
+{
+    size_t n = strlen(word);
+    for (size_t i = 0; i < COMMANDS; i++)
+        if (strncmp(commands[i]->name, word, n) == 0 && commands[i]->name[n] == ' ')
+            return true;
+    return false;
+}
+
 static int half_a_command(int argc, char **argv)
 {
     if (argc > 1 && strcmp(argv[1], "--help") == 0) {
@@ -95,7 +110,7 @@ static int dispatch(int argc, char **argv)
         if (words > 0)
             return run(commands[i], argc - words, argv + words);
     }
-    if (strcmp(argv[0], "policy") == 0 || strcmp(argv[0], "authority") == 0)
+    if (is_half_a_command(argv[0]))
         return half_a_command(argc, argv);
     return fail(WRONG_USAGE, "'%.60s': there is no such command; see 'pep --help'", argv[0]);
 }
