@@ -54,7 +54,16 @@ static size_t prefix(const char *text, size_t max)
     return n;
 }
 
-/* What may stand in a line, as other commands print it. NULL: no memory. */
+/*
+ * What gnuplot 5.4 writes into SVG as it is, and what must not stand there: "&#" begins a character of its own, and
+ * "]]>" makes the file no XML. < it does escape, and here it need not be trusted to.
+ */
+static bool is_markup(const char *at)
+{
+    return *at == '<' || *at == '>' || (at[0] == '&' && at[1] == '#');
+}
+
+/* What may stand in a line and in a picture. NULL: no memory. */
 static char *visible(const char *text)
 {
     char *out = NULL;
@@ -62,7 +71,13 @@ static char *visible(const char *text)
     FILE *memory = open_memstream(&out, &n);
     if (memory == NULL)
         return NULL;
-    put_escaped(memory, text, strlen(text));
+    for (size_t rest; *text != '\0'; text += rest) {
+        for (rest = 0; text[rest] != '\0' && !is_markup(text + rest); rest++)
+            ;
+        put_escaped(memory, text, rest);
+        if (text[rest] != '\0')
+            fprintf(memory, "\\x%02x", (unsigned char)text[rest++]);
+    }
     if (fclose(memory) == 0)
         return out;
     free(out);
@@ -148,8 +163,18 @@ static void put_data(FILE *out, const plot *p, size_t i, span all)
 static const char *time_format(uint64_t range_s)
 {
     if (range_s <= 2 * DAY_S)
-        return "%H:%M\\n%Y-%m-%d";
+        return "%H:%M\\n%m-%d";
     return range_s <= 10 * DAY_S ? "%m-%d\\n%H:%M" : "%Y-%m-%d";
+}
+
+/* What the marks at the axis leave out; the empty line below keeps the legend away. */
+static void put_x_label(FILE *out, span all)
+{
+    char from[TIME_BYTES];
+    char to[TIME_BYTES];
+    (void)time_s(from, all.from_s);
+    (void)time_s(to, all.to_s);
+    fprintf(out, "set xlabel \"time (UTC), from %.10s %.5s to %.10s %.5s\\n \"\n", from, from + 11, to, to + 11);
 }
 
 static void put_axes(FILE *out, const plot *p, span all)
@@ -158,12 +183,13 @@ static void put_axes(FILE *out, const plot *p, span all)
     fprintf(out, "set format x \"%s\"\n", time_format(all.to_s - all.from_s));
     fprintf(out, "set xrange [\"%" PRIu64 "\":\"%" PRIu64 "\"]\n", all.from_s > p->step_s ? all.from_s - p->step_s : 0,
             all.to_s + p->step_s);
-    fprintf(out, "set xlabel \"time (UTC)\"\nset ylabel ");
+    put_x_label(out, all);
+    fputs("set ylabel ", out);
     put_gnuplot_text(out, p->y_label, NAME_LENGTH_MAX);
     fputs(" noenhanced\nset format y \"%.10g\"\n", out);
     fputs(p->counts ? "set yrange [*<0:0<*]\n" : "set autoscale y\n", out);
-    fputs("set offsets 0, 0, graph 0.05, 0\nset grid xtics ytics lc rgb \"#dddddd\"\nset border 3 lc rgb \"#444444\"\n"
-          "set tics nomirror out scale 0.5\n",
+    fputs("set offsets 0, 0, graph 0.05, 0\nset grid xtics ytics lt 1 lw 0.5 lc rgb \"#cccccc\"\n"
+          "set border 3 lc rgb \"#444444\"\nset tics nomirror out scale 0.5\nset rmargin 6\n",
           out);
 }
 
@@ -178,7 +204,8 @@ static void put_head(FILE *out, const plot *p)
         fputs("\\n", out);
     put_content(out, p->subtitle, TITLE_MAX);
     fputs("\" noenhanced\n", out);
-    fputs(p->series[0].name != NULL ? "set key outside below center horizontal noenhanced samplen 2\n" : "unset key\n",
+    fputs(p->series[0].name != NULL ? "set key bmargin center horizontal Left reverse noenhanced samplen 2\n"
+                                    : "unset key\n",
           out);
 }
 

@@ -38,10 +38,13 @@ static const struct {
     {"a\\", "\"a\\134\""},
     {"12", "\"\\061\\062\""},
     {"{/Bold x}^2", "\"\\173/Bold x\\175\\136\\062\""},
-    {"<script>&amp;", "\"\\074script\\076\\046amp\\073\""},
+    {"R&D &amp;", "\"R\\046D \\046amp\\073\""},
+    {"<b>", "\"\\134x\\063cb\\134x\\063e\""}, /* as are what SVG would take for markup */
+    {"&#a", "\"\\134x\\062\\066\\043a\""},
+    {"]]>", "\"\\135\\135\\134x\\063e\""},
     {"%s", "\"\\045s\""},
     {"caf\xc3\xa9", "\"caf\\303\\251\""},
-    {"a\nb", "\"a\\134x\\060ab\""}, /* as other commands show it */
+    {"a\nb", "\"a\\134x\\060ab\""}, /* control characters are shown as other commands do */
     {"\xe2\x80\xae", "\"\\134xe\\062\\134x\\070\\060\\134xae\""},
     {"\xff", "\"\\134xff\""},
 };
@@ -92,7 +95,8 @@ static void test_cut(void)
 
 /* ---- the script ---- */
 
-static char attack[] = "\"; system(\"touch PWNED\"); `touch PWNED` '; !touch PWNED\n@x $series0 </text><script>";
+static char attack[] =
+    "\"; system(\"touch PWNED\"); `touch PWNED` '; !touch PWNED\n@x $series0 </text><script>]]>&#x1;";
 
 static plot make(plot_point *points, size_t n)
 {
