@@ -19,7 +19,7 @@
 #define POINTS_MAX      300 /* of a series, that are marked each: beyond, the line is enough */
 #define WIDTH           1000
 #define HEIGHT          500
-#define DAY_S           86400U
+#define DAY_S           UINT64_C(86400)
 
 /* ---- text ---- */
 

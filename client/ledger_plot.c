@@ -168,8 +168,10 @@ static void join(sample *to, const sample *s)
 static bool add_series(plotting *p, char *name, sample *samples, size_t n)
 {
     plot_series *s = &p->plot.series[p->plot.count];
-    *s = (plot_series){.name = name, .points = calloc(n, sizeof(*s->points))};
+    *s = (plot_series){.name = name};
     p->plot.count++;
+    if (n > 0)
+        s->points = calloc(n, sizeof(*s->points));
     if (s->points == NULL)
         return false;
     qsort(samples, n, sizeof(*samples), by_time);
@@ -248,7 +250,7 @@ static void free_all(plotting *p)
 static const struct {
     by_kind kind;
     uint64_t s, range_s; /* what is longer than that takes the next one */
-} units[] = {{BY_MINUTE, 60, 3 * 3600}, {BY_HOUR, 3600, 7 * 86400}, {BY_DAY, 86400, UINT64_MAX}};
+} units[] = {{BY_MINUTE, 60, 10800}, {BY_HOUR, 3600, 604800}, {BY_DAY, 86400, UINT64_MAX}};
 
 #define UNITS (sizeof(units) / sizeof(units[0]))
 

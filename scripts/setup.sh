@@ -15,6 +15,7 @@ run_packages=(
   gcc libc6-dev cmake ninja-build pkg-config
   libsodium-dev libcbor-dev libconfig-dev libcjson-dev uthash-dev libsqlite3-dev libpq-dev
   mosquitto mosquitto-clients mosquitto-dev libmosquitto-dev
+  gnuplot-nox
 )
 ctest_packages=(
   "${run_packages[@]}"
