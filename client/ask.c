@@ -240,6 +240,11 @@ int ask_and_wait(asker *a, reply *out, question *q, const void *payload, size_t 
     int code = ask_until(a, &w.over);
     if (q->open)
         ask_drop(a, q);
+    if (code == DONE && out->reason == PEP_TRY_LATER && !a->heard && a->wait_ms > 0)
+        return fail(
+            OUT_OF_REACH,
+            "%s does not answer for %d s: it may still be at work, or its ACL keeps this client from writing to %s",
+            a->link->address, a->wait_ms / 1000, PEP_CONTROL_TOPIC);
     if (code == DONE && out->reason == PEP_TRY_LATER && !a->heard)
         return fail(OUT_OF_REACH,
                     "%s does not answer: there is no directory, or its ACL keeps this client from writing to %s",

@@ -160,11 +160,11 @@ static void put_data(FILE *out, const plot *p, size_t i, span all)
     fputs("PEP_END\n", out);
 }
 
-static const char *time_format(uint64_t range_s)
+static const char *time_format(uint64_t range_s, uint64_t step_s)
 {
     if (range_s <= 2 * DAY_S)
         return "%H:%M\\n%m-%d";
-    return range_s <= 10 * DAY_S ? "%m-%d\\n%H:%M" : "%Y-%m-%d";
+    return range_s <= 10 * DAY_S && step_s < DAY_S ? "%m-%d\\n%H:%M" : "%Y-%m-%d";
 }
 
 /* What the marks at the axis leave out; the empty line below keeps the legend away. */
@@ -180,7 +180,7 @@ static void put_x_label(FILE *out, span all)
 static void put_axes(FILE *out, const plot *p, span all)
 {
     fputs("set xdata time\nset timefmt \"%s\"\n", out);
-    fprintf(out, "set format x \"%s\"\n", time_format(all.to_s - all.from_s));
+    fprintf(out, "set format x \"%s\"\n", time_format(all.to_s - all.from_s, p->step_s));
     fprintf(out, "set xrange [\"%" PRIu64 "\":\"%" PRIu64 "\"]\n", all.from_s > p->step_s ? all.from_s - p->step_s : 0,
             all.to_s + p->step_s);
     put_x_label(out, all);

@@ -78,8 +78,8 @@ static int split_field(char *text)
     if (!ledger_name_valid(text))
         return wrong_usage("--field '%.80s': is no name of a field", text);
     const char *value = equals + 1;
-    if (!pep_utf8_valid((const uint8_t *)value, strlen(value)))
-        return wrong_usage("--field %.80s: its value is not UTF-8", text);
+    if (strlen(value) > PEP_FACTS_MAX || !pep_utf8_valid((const uint8_t *)value, strlen(value)))
+        return wrong_usage("--field %.80s: no field has that value: at most %d bytes, in UTF-8", text, PEP_FACTS_MAX);
     return DONE;
 }
 
@@ -233,15 +233,7 @@ static int ask(session *s, reply *out, const char *asked)
     return code;
 }
 
-static int fail_asked(const reply *r)
-{
-    if (r->reason != PEP_TOO_MANY)
-        return fail_reply(r, "the ledger");
-    return fail(REFUSED, "the ledger: %s (%s): ask for less, by narrower conditions", pep_reason_name(r->reason),
-                r->text);
-}
-
-int ledger_ask(session *s, cJSON **data, cJSON *asked)
+int ledger_ask(session *s, cJSON **data, cJSON *asked, bool *too_many)
 {
     reply r = {0};
     *data = NULL;
@@ -250,8 +242,10 @@ int ledger_ask(session *s, cJSON **data, cJSON *asked)
         return OUT_OF_REACH;
     int code = ask(s, &r, text);
     cJSON_free(text);
-    if (code == DONE && r.reason != PEP_OK)
-        code = fail_asked(&r);
+    if (code == DONE && r.reason == PEP_TOO_MANY && too_many != NULL)
+        code = (*too_many = true, REFUSED);
+    else if (code == DONE && r.reason != PEP_OK)
+        code = fail_reply(&r, "the ledger");
     if (code == DONE && r.data == NULL)
         code = ledger_malformed();
     if (code == DONE)

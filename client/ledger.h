@@ -46,10 +46,11 @@ cJSON *ledger_command(const char *name);
 void ledger_add_conditions(cJSON *asked);
 
 /*
- * Sends the asked, which is deleted, and waits up to a minute; where the gate says try-later, a few times more. 0 and
- * the answer's data, for cJSON_Delete, or an exit code after a line.
+ * Sends the command, which is deleted, and waits up to a minute; where the gate says try-later, a few times more. 0 and
+ * the answer's data, for cJSON_Delete, or an exit code after a line. `too_many` (may be NULL): is set where that is the
+ * gate's answer, which costs no line then.
  */
-int ledger_ask(session *s, cJSON **data, cJSON *asked);
+int ledger_ask(session *s, cJSON **data, cJSON *asked, bool *too_many);
 
 /* fail, because the answer is none that a gate gives. */
 int ledger_malformed(void);
@@ -109,11 +110,16 @@ typedef struct {
     double avg;
 } ledger_group;
 
-/*
- * Sums what the conditions mean, by `by`, and of the field `of` (may be NULL), and hands each group to `take`, as
- * ledger_reading does. 0, or an exit code after a line.
- */
-int ledger_sum(session *s, const ledger_by *by, const char *of, int (*take)(void *owner, const ledger_group *group),
-               void *owner);
+/* What is summed, and who takes it: 0, or an exit code that ends it. */
+typedef struct {
+    const ledger_by *by;
+    const char *of; /* a field; NULL: rows are counted */
+    int (*take)(void *owner, const ledger_group *group);
+    void *owner;
+    bool *too_many; /* as for ledger_ask */
+} ledger_summing;
+
+/* Sums what the conditions mean. 0, or an exit code after a line. */
+int ledger_sum(session *s, const ledger_summing *what);
 
 #endif

@@ -52,7 +52,8 @@ static int take_count(void *owner, const ledger_group *group)
 static int count_rows(exporting *e)
 {
     const ledger_by nothing = {.n = 0};
-    int code = ledger_sum(&e->session, &nothing, NULL, take_count, e);
+    const ledger_summing what = {.by = &nothing, .take = take_count, .owner = e};
+    int code = ledger_sum(&e->session, &what);
     if (code == DONE)
         tell(e);
     return code;

@@ -85,7 +85,7 @@ static int forget(session *s)
     erased e = {0};
     int code = ledger_open(s);
     if (code == DONE)
-        code = ledger_ask(s, &data, make_forget());
+        code = ledger_ask(s, &data, make_forget(), NULL);
     if (code != DONE)
         return code;
     bool scrubbed = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(data, "scrubbed"));
@@ -189,7 +189,7 @@ static int show_erasures(session *s, sheet_form form)
     sheet rows;
     int code = ledger_open(s);
     if (code == DONE)
-        code = ledger_ask(s, &data, ledger_command("ledger.erasures"));
+        code = ledger_ask(s, &data, ledger_command("ledger.erasures"), NULL);
     if (code != DONE)
         return code;
     sheet_begin(&rows, form, stdout, erasure_columns, ERASURE_COLUMNS);

@@ -275,20 +275,45 @@ static int find_range(plotting *p, uint64_t *range_s)
     return code;
 }
 
-static int choose_unit(plotting *p)
+static int choose_unit(plotting *p, size_t *i)
 {
     uint64_t range_s = 0;
-    size_t i = 0;
-    int code = args.every == NULL ? find_range(p, &range_s) : DONE;
-    if (args.every == NULL)
-        while (range_s > units[i].range_s)
-            i++;
-    else
-        while (strcmp(by_name(units[i].kind), args.every) != 0)
-            i++;
+    *i = 0;
+    if (args.every != NULL) {
+        while (strcmp(by_name(units[*i].kind), args.every) != 0)
+            ++*i;
+        return DONE;
+    }
+    int code = find_range(p, &range_s);
+    while (range_s > units[*i].range_s)
+        ++*i;
+    return code;
+}
+
+static int sum_up(plotting *p, size_t i, bool *too_many)
+{
+    const ledger_summing what = {.by = &p->by, .of = args.of, .take = take_group, .owner = p, .too_many = too_many};
     p->by.at[0] = units[i].kind;
     p->plot.step_s = units[i].s;
-    return code;
+    return ledger_sum(&p->session, &what);
+}
+
+/* Many names at many moments are more than an answer holds: then the next unit, where that is ours to choose. */
+static int collect(plotting *p)
+{
+    size_t i;
+    bool too_many;
+    int code = ledger_open(&p->session);
+    if (code == DONE)
+        code = choose_unit(p, &i);
+    if (code != DONE)
+        return code;
+    do {
+        too_many = false;
+        code = sum_up(p, i, args.every == NULL && i + 1 < UNITS ? &too_many : NULL);
+        i++;
+    } while (too_many);
+    return code == DONE ? make_series(p) : code;
 }
 
 /* ---- the picture ---- */
@@ -317,16 +342,6 @@ static int draw(plotting *p, int fd)
     free(title);
     free(subtitle);
     return code;
-}
-
-static int collect(plotting *p)
-{
-    int code = ledger_open(&p->session);
-    if (code == DONE)
-        code = choose_unit(p);
-    if (code == DONE)
-        code = ledger_sum(&p->session, &p->by, args.of, take_group, p);
-    return code == DONE ? make_series(p) : code;
 }
 
 static int report(const plotting *p)

@@ -124,7 +124,7 @@ static int move_on(paging *p, const cJSON *data, bool empty)
 static int read_page(paging *p)
 {
     cJSON *data;
-    int code = ledger_ask(p->session, &data, make_query(p));
+    int code = ledger_ask(p->session, &data, make_query(p), NULL);
     if (code != DONE)
         return code;
     const cJSON *rows = cJSON_GetObjectItemCaseSensitive(data, "rows");

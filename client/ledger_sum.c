@@ -130,32 +130,30 @@ static cJSON *make_sum(const ledger_by *by, const char *of)
     return asked;
 }
 
-static int take_groups(const cJSON *groups, const ledger_by *by, const char *of,
-                       int (*take)(void *owner, const ledger_group *group), void *owner)
+static int take_groups(const cJSON *groups, const ledger_summing *what)
 {
     const cJSON *item;
     size_t n = 0;
     cJSON_ArrayForEach(item, groups)
     {
         ledger_group group = {0};
-        if (n++ == GROUPS_MAX || !read_keys(&group, by, item) || !read_numbers(&group, of, item))
+        if (n++ == GROUPS_MAX || !read_keys(&group, what->by, item) || !read_numbers(&group, what->of, item))
             return ledger_malformed();
-        int code = take(owner, &group);
+        int code = what->take(what->owner, &group);
         if (code != DONE)
             return code;
     }
     return DONE;
 }
 
-int ledger_sum(session *s, const ledger_by *by, const char *of, int (*take)(void *owner, const ledger_group *group),
-               void *owner)
+int ledger_sum(session *s, const ledger_summing *what)
 {
     cJSON *data;
-    int code = ledger_ask(s, &data, make_sum(by, of));
+    int code = ledger_ask(s, &data, make_sum(what->by, what->of), what->too_many);
     if (code != DONE)
         return code;
     const cJSON *groups = cJSON_GetObjectItemCaseSensitive(data, "groups");
-    code = cJSON_IsArray(groups) ? take_groups(groups, by, of, take, owner) : ledger_malformed();
+    code = cJSON_IsArray(groups) ? take_groups(groups, what) : ledger_malformed();
     cJSON_Delete(data);
     return code;
 }
@@ -245,9 +243,10 @@ static int sum_up(session *s, summing *sum, sheet_form form)
     int code = ledger_open(s);
     if (code != DONE)
         return code;
+    const ledger_summing what = {.by = &sum->by, .of = args.of, .take = take_group, .owner = sum};
     add_columns(sum);
     sheet_begin(&sum->sheet, form, stdout, sum->columns, sum->width);
-    return ledger_finish(&sum->sheet, ledger_sum(s, &sum->by, args.of, take_group, sum));
+    return ledger_finish(&sum->sheet, ledger_sum(s, &what));
 }
 
 static int check(summing *sum, sheet_form *form)
