@@ -422,7 +422,10 @@ static void test_errors(void)
     CU_ASSERT_EQUAL(liar.asked, 3);
     error_times = 1000;
     error_name = "too-many";
-    liar_expect(1, "ledger query --key me.key %", "by narrower conditions");
+    liar_expect(1, "ledger query --key me.key %", "the ledger: too-many");
+    liar.asked = 0;
+    liar_expect(1, "ledger plot --key me.key --out a.svg --every minute %", "the ledger: too-many");
+    CU_ASSERT_EQUAL(liar.asked, 1);
     error_name = "not-authorized";
     liar_expect(1, "ledger query --key me.key %", "not-authorized");
     error_name = "store-failed";

@@ -195,7 +195,8 @@ static void test_not_there(void)
 {
     plot_point points[] = {{600, 1}};
     plot p = make(points, 1);
-    char *path = strdup(getenv("PATH"));
+    const char *set = getenv("PATH");
+    char *path = strdup(set != NULL ? set : "/usr/bin");
     CU_ASSERT_EQUAL(setenv("PATH", "/nowhere", 1), 0);
     int fd = memfd_create("picture", MFD_CLOEXEC);
     CU_ASSERT_EQUAL(plot_draw(&p, fd), 3);
