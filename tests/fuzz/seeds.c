@@ -397,6 +397,27 @@ static void control_seeds(void)
                2 + sizeof COMMANDS(ENROLL("\"@0\"")) - 1);
 }
 
+static const char *const field_texts[] = {
+    "{}",
+    "{\"temp\":21,\"site\":\"a b\",\"ok\":true,\"off\":false}",
+    " { \"a\" : -9223372036854775808 , \"b\" : 9223372036854775807 } ",
+    "{\"a\":\"\\u00e9\\ud83d\\ude00\\\"\\\\\\/\\b\\f\\n\\r\\t\\u0000\"}",
+    "{\"\x7f\xc2\x9b\xe2\x80\xae\":\"\"}",
+    "=cmd|' /C calc'!A0",
+    "-5",
+    "\xef\xbc\x9d-",
+    "\"; system(\"true\") # `true` ]]>&#1;",
+    "2026-11-25T12:00:00.25+01:30",
+    "2026-11-25",
+    "90s",
+};
+
+static void field_seeds(void)
+{
+    for (size_t i = 0; i < sizeof field_texts / sizeof field_texts[0]; i++)
+        write_seed("fields", field_texts[i], strlen(field_texts[i]));
+}
+
 int main(int argc, char **argv)
 {
     must(argc == 2, "wants one argument: the folder to write to");
@@ -410,6 +431,7 @@ int main(int argc, char **argv)
     directory_seeds(directory);
     text_seeds();
     control_seeds();
+    field_seeds();
     cJSON_Delete(directory);
     cJSON_Delete(all);
     return 0;
