@@ -162,6 +162,8 @@ static void put_data(FILE *out, const plot *p, size_t i, span all)
 
 static const char *time_format(uint64_t range_s, uint64_t step_s)
 {
+    if (step_s < 60)
+        return "%H:%M:%S\\n%m-%d";
     if (range_s <= 2 * DAY_S)
         return "%H:%M\\n%m-%d";
     return range_s <= 10 * DAY_S && step_s < DAY_S ? "%m-%d\\n%H:%M" : "%Y-%m-%d";

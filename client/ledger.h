@@ -83,7 +83,7 @@ void row_cells(cell out[ROW_COLUMNS], const ledger_row *row);
 
 /* ---- groups ---- */
 
-typedef enum { BY_SIGNER, BY_TOPIC, BY_FIELD, BY_MINUTE, BY_HOUR, BY_DAY, BY_KINDS } by_kind;
+typedef enum { BY_SIGNER, BY_TOPIC, BY_FIELD, BY_SECOND, BY_MINUTE, BY_HOUR, BY_DAY, BY_KINDS } by_kind;
 
 #define BY_MAX 3
 

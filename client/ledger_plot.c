@@ -18,7 +18,8 @@ static const option options[] = {
     {OPTION_TEXT, 0, false, "of", &args.of, "NAME", "a field of whole numbers (default: count messages)", 0, 0},
     {OPTION_TEXT, 0, false, "show", &args.show, "WHAT", "count, or with --of: avg (the default), sum, min, max", 0, 0},
     {OPTION_TEXT, 0, false, "by", &args.by, "WHAT", "a line for each signer, topic or field:NAME", 0, 0},
-    {OPTION_TEXT, 0, false, "every", &args.every, "UNIT", "minute, hour or day (default: by what there is)", 0, 0},
+    {OPTION_TEXT, 0, false, "every", &args.every, "UNIT", "second, minute, hour or day (default: by what there is)", 0,
+     0},
     {0},
 };
 
@@ -250,7 +251,7 @@ static void free_all(plotting *p)
 static const struct {
     by_kind kind;
     uint64_t s, range_s; /* what is longer than that takes the next one */
-} units[] = {{BY_MINUTE, 60, 10800}, {BY_HOUR, 3600, 604800}, {BY_DAY, 86400, UINT64_MAX}};
+} units[] = {{BY_SECOND, 1, 300}, {BY_MINUTE, 60, 10800}, {BY_HOUR, 3600, 604800}, {BY_DAY, 86400, UINT64_MAX}};
 
 #define UNITS (sizeof(units) / sizeof(units[0]))
 
@@ -394,12 +395,12 @@ static int check_out(plotting *p)
 /* The unit of time takes its place, and what it is, is found out later. */
 static int check_by(plotting *p)
 {
-    p->by = (ledger_by){.at = {BY_MINUTE}, .n = 1};
+    p->by = (ledger_by){.at = {BY_SECOND}, .n = 1};
     bool known = args.every == NULL;
     for (size_t i = 0; i < UNITS; i++)
         known = known || strcmp(by_name(units[i].kind), args.every) == 0;
     if (!known)
-        return wrong_usage("--every '%.40s': is none of minute, hour and day", args.every);
+        return wrong_usage("--every '%.40s': is none of second, minute, hour and day", args.every);
     return args.by != NULL ? by_add(&p->by, args.by) : DONE;
 }
 

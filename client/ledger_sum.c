@@ -16,8 +16,9 @@ static const struct {
     const char *name;
     bool is_time;
 } kinds[BY_KINDS] = {
-    [BY_SIGNER] = {"signer", false}, [BY_TOPIC] = {"topic", false}, [BY_FIELD] = {"field", false},
-    [BY_MINUTE] = {"minute", true},  [BY_HOUR] = {"hour", true},    [BY_DAY] = {"day", true},
+    [BY_SIGNER] = {"signer", false}, [BY_TOPIC] = {"topic", false},  [BY_FIELD] = {"field", false},
+    [BY_SECOND] = {"second", true},  [BY_MINUTE] = {"minute", true}, [BY_HOUR] = {"hour", true},
+    [BY_DAY] = {"day", true},
 };
 
 const char *by_name(by_kind kind)
@@ -40,7 +41,10 @@ static bool has(const ledger_by *by, by_kind kind)
 
 static bool has_time(const ledger_by *by)
 {
-    return has(by, BY_MINUTE) || has(by, BY_HOUR) || has(by, BY_DAY);
+    for (size_t i = 0; i < by->n; i++)
+        if (by_is_time(by->at[i]))
+            return true;
+    return false;
 }
 
 static int add_kind(ledger_by *by, by_kind kind)
@@ -67,7 +71,7 @@ int by_add(ledger_by *by, const char *text)
     for (by_kind kind = 0; kind < BY_KINDS; kind++)
         if (kind != BY_FIELD && strcmp(text, by_name(kind)) == 0)
             return add_kind(by, kind);
-    return wrong_usage("--by '%.80s': is none of signer, topic, minute, hour, day and field:NAME", text);
+    return wrong_usage("--by '%.80s': is none of signer, topic, second, minute, hour, day and field:NAME", text);
 }
 
 /* ---- a group ---- */
@@ -168,7 +172,7 @@ static struct {
 
 static const option options[] = {
     {OPTION_TEXT, 0, false, "of", &args.of, "NAME", "a field whose whole numbers are summed", 0, 0},
-    {OPTION_LIST, 0, false, "by", &args.by, "WHAT", "signer, topic, minute, hour, day or field:NAME", 0, 0},
+    {OPTION_LIST, 0, false, "by", &args.by, "WHAT", "signer, topic, second, minute, hour, day or field:NAME", 0, 0},
     {OPTION_FLAG, 0, false, "json", &args.json, NULL, "print JSON, an object a line", 0, 0},
     {OPTION_FLAG, 0, false, "csv", &args.csv, NULL, "print CSV", 0, 0},
     {0},

@@ -253,6 +253,7 @@ static void test_sum(void)
     tool_expect(0, "ledger sum --by day --by topic --by signer --json " ADMIN,
                 "T00:00:00Z\",\"topic\":\"t/1\",\"signer\":");
     CU_ASSERT_EQUAL(lines(tool_out), 6);
+    tool_expect(0, "ledger sum --by second --csv " ADMIN, "time,count\r\n20");
     tool_leave();
 }
 
