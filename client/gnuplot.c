@@ -19,6 +19,7 @@
 #define POINTS_MAX      300 /* of a series, that are marked each: beyond, the line is enough */
 #define WIDTH           1000
 #define HEIGHT          500
+#define MISSING         127 /* the exit code where a program could not be started, if that is found out so late */
 #define DAY_S           UINT64_C(86400)
 
 /* ---- text ---- */
@@ -170,13 +171,15 @@ static const char *time_format(uint64_t range_s, uint64_t step_s)
 }
 
 /* What the marks at the axis leave out; the empty line below keeps the legend away. */
-static void put_x_label(FILE *out, span all)
+static void put_x_label(FILE *out, const plot *p, span all)
 {
     char from[TIME_BYTES];
     char to[TIME_BYTES];
+    int digits = p->step_s < 60 ? 8 : 5; /* of the time of day */
     (void)time_s(from, all.from_s);
     (void)time_s(to, all.to_s);
-    fprintf(out, "set xlabel \"time (UTC), from %.10s %.5s to %.10s %.5s\\n \"\n", from, from + 11, to, to + 11);
+    fprintf(out, "set xlabel \"time (UTC), from %.10s %.*s to %.10s %.*s\\n \"\n", from, digits, from + 11, to, digits,
+            to + 11);
 }
 
 static void put_axes(FILE *out, const plot *p, span all)
@@ -185,7 +188,7 @@ static void put_axes(FILE *out, const plot *p, span all)
     fprintf(out, "set format x \"%s\"\n", time_format(all.to_s - all.from_s, p->step_s));
     fprintf(out, "set xrange [\"%" PRIu64 "\":\"%" PRIu64 "\"]\n", all.from_s > p->step_s ? all.from_s - p->step_s : 0,
             all.to_s + p->step_s);
-    put_x_label(out, all);
+    put_x_label(out, p, all);
     fputs("set ylabel ", out);
     put_gnuplot_text(out, p->y_label, NAME_LENGTH_MAX);
     fputs(" noenhanced\nset format y \"%.10g\"\n", out);
@@ -291,13 +294,13 @@ static bool write_script(program *g, const plot *p)
     return fclose(out) == 0;
 }
 
-/* It ends when its script does. */
-static bool ended_well(const program *g)
+/* It ends when its script does. Its exit code, or -1. */
+static int end_of(const program *g)
 {
     int status = -1;
     while (waitpid(g->pid, &status, 0) < 0 && errno == EINTR)
         ;
-    return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
 /* Its words are about the script, where nobody's text can be read in the clear; fail escapes them all the same. */
@@ -312,19 +315,27 @@ static int fail_drawing(const program *g)
     return fail(OUT_OF_REACH, "gnuplot could not draw: %s", line != NULL ? line + 1 : words);
 }
 
+static int fail_missing(void)
+{
+    return fail(OUT_OF_REACH, "gnuplot is not there: install gnuplot-nox");
+}
+
 static int run_program(program *g, const plot *p, int fd)
 {
     struct stat st;
     int error = spawn(g, fd);
     if (error == ENOENT)
-        return fail(OUT_OF_REACH, "gnuplot is not there: install gnuplot-nox");
+        return fail_missing();
     if (error != 0)
         return fail(OUT_OF_REACH, "cannot run gnuplot: %s", strerror(error));
     close_end(&g->script[0]); /* or we would wait for a reader that has ended */
     bool written = write_script(g, p);
     close_end(&g->script[1]);
-    bool well = ended_well(g) && written && fstat(fd, &st) == 0 && st.st_size > 0;
-    return well ? DONE : fail_drawing(g);
+    int code = end_of(g);
+    if (code == MISSING)
+        return fail_missing();
+    bool drawn = code == 0 && written && fstat(fd, &st) == 0 && st.st_size > 0;
+    return drawn ? DONE : fail_drawing(g);
 }
 
 int plot_draw(const plot *p, int fd)
