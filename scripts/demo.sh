@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Shows pep at work: builds and installs it into a temporary folder, starts Mosquitto with the plugin on a free port,
-# lets devices enrol themselves and a sealed message cross it, while everything else is refused, and takes a device out
-# again. Exits 0 only if all of that was seen.
+# lets devices enrol themselves and a sealed message cross it, while everything else is refused, takes a device out again,
+# and shows what was recorded of all that, and that there is no trace of the rest. Exits 0 only if all of that was seen.
 #
 #   scripts/demo.sh
 #
-# Nothing stays but Debian's packages and build/release. Works as root or as an ordinary user, and again and again.
+# Nothing stays but Debian's packages and build/release, with the plot in it. Works as root or as an ordinary user, and again and again.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -144,6 +144,11 @@ END
   expect "Mosquitto runs with the plugin, on port $port" eventually broker_answers
 }
 
+# A sender may ask to have facts recorded about what it sends as a telemetry: installed, the policy denies that.
+allow_recording() {
+  sed -i 's/^    record       = "deny";.*/    record = "allow"; keep = "30d";/' "$prefix/etc/mosquitto/pep/policy.conf"
+}
+
 # subscribe ID COMMAND...: runs it in the background, as MQTT client ID, and waits until it has subscribed.
 subscribe() {
   local id=$1
@@ -159,6 +164,24 @@ publish() { mosquitto_pub -h $host -p "$port" -i attacker "$@"; }
 seal() { printf '%s' "$1" | pep seal --key "$devices/sensor-1.key" --to "$operator/console.pub" --topic "$topic"; }
 # send_sealed KEY TOPIC TEXT: for console, whose keys are found by its name
 send_sealed() { pep pub -h $host -p "$port" -q 1 --key "$1" --to console -t "$2" -m "$3"; }
+
+# measure DEGREES: a message of sensor-1 that asks to be recorded
+measure() {
+  sent+=("boiler: $1 degrees")
+  pep pub -h $host -p "$port" -q 1 --key "$devices/sensor-1.key" --to console -t "$topic" -m "boiler: $1 degrees" \
+    --record temp="$1" --record hot=$([ "$1" -ge 90 ] && echo true || echo false)
+}
+
+# ledger COMMAND...: the operator asks what was recorded.
+ledger() {
+  local command=$1
+  shift
+  pep ledger "$command" -h $host -p "$port" --key "$operator/console.key" "$@"
+}
+
+recorded_are() { [ "$(ledger sum --csv | tail -n 1 | tr -d '\r')" = "$1" ]; }
+found_in() { grep -rqF -- "$2" "$1"; }
+found_not_in() { ! found_in "$@"; }
 
 # The raw bytes of the last message that the eavesdropper saw.
 overheard() { printf '%b' "$(tail -n 1 "$work/eavesdropper.out" | sed 's/.* //; s/../\\x&/g')"; }
@@ -203,6 +226,7 @@ mkdir -m 700 "$operator" "$devices" "$strangers"
 title "Setting up"
 build_and_install
 make_admin
+allow_recording
 start_broker
 subscribe console pep sub --key "$operator/console.key" -t 'sensors/+/telemetry'
 subscribe eavesdropper mosquitto_sub -t 'sensors/#' -F '%t %x'
@@ -286,11 +310,42 @@ say "Whoever has the old ones tries them"
 send_sealed "$strangers/stolen.key" "$topic" "boiler: 98 degrees" 2>&1 | quote || true
 refused rotated-signer 1
 
+title "What was recorded, because its sender asked for it"
+say "sensor-1 sends 12 more, and asks to have the temperature recorded: readable for the broker, unlike the message"
+for degrees in 78 81 85 88 90 93 95 94 92 89 86 83; do
+  measure $degrees
+done
+expect "console opened them" eventually holds "$work/console.out" "boiler: 83 degrees"
+expect "and the ledger has these 12 of all messages" eventually recorded_are 12
+ledger query --newest --limit 3 | quote
+say "The hottest and the coldest, and how often it was hot:"
+ledger sum --of temp --by field:hot | quote
+plot=build/release/demo-ledger.svg
+rm -f "$plot"
+ledger plot --of temp --show avg --every second --out "$plot" | quote
+expect "a plot of them lies in $plot" test -s "$plot"
+
+title "And no trace of anything else"
+say "boiler-2 enrols, and sends a message that asks for nothing"
+directory token boiler-2 --key "$operator/console.key" --out "$devices/boiler-2.token" >/dev/null
+directory enroll --id boiler-2 --out "$devices" --token "$devices/boiler-2.token" >/dev/null
+sent+=("boiler: 71 degrees")
+send_sealed "$devices/boiler-2.key" sensors/boiler-2/telemetry "${sent[-1]}"
+expect "console opened it" eventually holds "$work/console.out" "${sent[-1]}"
+state=$prefix/var/lib/mosquitto/pep
+say "The broker's own log names topics here (log_type all). What pep keeps in its folder does not:"
+expect "$topic, which was recorded, is found there" eventually found_in "$state" "$topic"
+expect "sensors/boiler-2/telemetry is found nowhere" found_not_in "$state" sensors/boiler-2/telemetry
+expect "and the ledger knows 12 messages, as before" recorded_are 12
+say "Once the operator has it forgotten, the rest is gone as well:"
+ledger forget --signer sensor-1 | quote
+expect "$topic is found nowhere either" found_not_in "$state" "$topic"
+
 title "In the end"
 directory revoke --key "$operator/console.key" sensor-1 2>&1 | quote
 send_sealed "$devices/sensor-1.key" "$topic" "boiler: 85 degrees" 2>&1 | quote || true
 refused revoked-signer 1
-expect "console read exactly what sensor-1 sealed: ${#sent[@]} messages" \
+expect "console read exactly what was sealed for it: ${#sent[@]} messages" \
   same_text "$work/console.out" "$(printf '%s\n' "${sent[@]}")"
 expect "mosquitto_sub saw no other message than these ${#sent[@]}" lines_are "$work/eavesdropper.out" ${#sent[@]}
 printf '\n%sAll of it was seen.%s\n' "$bold$green" "$plain"
