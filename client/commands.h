@@ -29,5 +29,6 @@ extern const command authority_init_command;
 extern const command authority_issue_command;
 extern const command policy_check_command;
 extern const command policy_explain_command;
+extern const command privacy_check_command;
 
 #endif

@@ -32,6 +32,7 @@ static const command *const commands[] = {
     &authority_issue_command,
     &policy_check_command,
     &policy_explain_command,
+    &privacy_check_command,
 };
 
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))

@@ -293,6 +293,7 @@ static const char *const commands[][2] = {
     {"authority", "issue"},
     {"policy", "check"},
     {"policy", "explain"},
+    {"privacy", "check"},
 };
 
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))
@@ -319,6 +320,9 @@ static void test_help(void)
     PEP("policy", "--help");
     expect(0, NULL);
     CU_ASSERT_TRUE(printed("policy check") && printed("policy explain"));
+    PEP("privacy", "--help");
+    expect(0, NULL);
+    CU_ASSERT_TRUE(printed("privacy check"));
     PEP("--version");
     expect(0, NULL);
     CU_ASSERT_TRUE(printed("pep 0."));
@@ -366,6 +370,11 @@ static void test_usage(void)
         {{"bad\x1b[31m\ncommand"}, "\\x1b[31m\\x0a"},
         {{"policy"}, "needs one of its commands"},
         {{"policy", "frobnicate"}, "needs one of its commands"},
+        {{"privacy"}, "needs one of its commands"},
+        {{"polic"}, "no such command"},
+        {{""}, "no such command"},
+        {{"privacy", "check"}, "MOSQUITTO_CONF is missing"},
+        {{"privacy", "check", "a", "b"}, "one word too many"},
         {{"keygen", "--frobnicate"}, "--frobnicate: there is no such option"},
         {{"keygen", "-z"}, "-z: there is no such option"},
         {{"keygen"}, "--id ID is missing"},
