@@ -33,6 +33,9 @@ done < <(paths_in "$etc/conf.d/10-pep.conf")
 LD_LIBRARY_PATH=$prefix/$libdir mosquitto_ctrl pep --version >"$work/said" 2>"$work/log" || fail "$(cat "$work/log")"
 [ "$(cat "$work/said")" = "$("$prefix/bin/pep" --version)" ] || fail "mosquitto_ctrl pep is not the installed pep"
 "$prefix/bin/pep" policy check "$etc/pep/policy.conf" >/dev/null || fail "the installed policy.conf is not valid"
+# What is installed keeps no more of messages than it must: the check says so of itself.
+echo "include_dir $etc/conf.d" >"$work/mosquitto.conf"
+quietly "$prefix/bin/pep" privacy check "$work/mosquitto.conf"
 for page in man1/pep.1 man5/pep-policy.conf.5; do
   [ -e "$prefix/share/man/$page" ] || fail "share/man/$page was not installed"
 done
