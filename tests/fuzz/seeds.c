@@ -384,6 +384,9 @@ static const char *const control_texts[] = {
         "\"@0\",\"proof\":\"@8\",\"certificate\":\"@5\"")) "\xff"
                                                            "0" COMMANDS("{\"command\":\"token\",\"id\":\"c\",\"token\":"
                                                                         "\"~1\",\"expires\":1800000000}"),
+    "\x03"
+    "0" COMMANDS(ENROLL("\"@0\"")) "\xff"
+                                   "0" COMMANDS("{\"command\":\"ledger.query\"},{\"command\":\"status\"}"),
     "\x03r\xd2\x84",
 };
 
