@@ -3,6 +3,7 @@
  * broker's thread waiting, and what becomes of jobs when the store fails. On SQLite, and on a real PostgreSQL.
  */
 #include "store/worker.h"
+#include "patience.h"
 #include "scratch.h"
 #include "tests/postgres.h"
 #include "unit.h"
@@ -10,9 +11,6 @@
 #include <semaphore.h>
 #include <sqlite3.h>
 #include <stdatomic.h>
-#include <time.h>
-
-#define LONG_S UINT64_C(120) /* for what ends by itself, on a machine that is busy */
 
 static postgres_server server;
 static bool on_postgres;
@@ -24,13 +22,6 @@ static const store_migration schema[] = {
     {"CREATE TABLE numbers (number BIGINT NOT NULL PRIMARY KEY); CREATE TABLE twins (number BIGINT NOT NULL)",
      "CREATE TABLE numbers (number BIGINT NOT NULL PRIMARY KEY); CREATE TABLE twins (number BIGINT NOT NULL)"},
 };
-
-static uint64_t now_ms(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
 
 static void pause_ms(long ms)
 {
@@ -53,7 +44,7 @@ static store *must_open(void)
 {
     store_result result;
     store_error error = {.text = ""};
-    store *s = store_open(&result, &error, url, schema, 1);
+    store *s = open_patiently(&result, &error, url, schema, 1);
     if (s == NULL) {
         printf("%s\n", error.text);
         CU_FAIL_FATAL("the store did not open");
@@ -90,7 +81,7 @@ typedef struct {
     atomic_uint kept;         /* transactions that `followed` called good */
     atomic_uint dropped;      /* and not */
     atomic_uint fail_follows; /* so many of the next ones fail */
-    store_result fail_with;
+    _Atomic(store_result) fail_with;
     atomic_uint again; /* so many of the next follows have more to read */
     bool post;
 
@@ -108,6 +99,8 @@ typedef struct {
     unsigned last_later; /* when the last of the second queue was done: behind so many others */
     unsigned last_first; /* and of the first */
     atomic_uint befores;
+    unsigned begun;       /* jobs, in the worker's thread */
+    unsigned begun_first; /* that many when it began the last one of the first queue */
 } fixture;
 
 typedef struct {
@@ -131,6 +124,9 @@ static store_result insert(store *s, int64_t number)
 static store_result work(store_job *base, store *s)
 {
     job *j = (job *)base;
+    j->f->begun++;
+    if (!base->later)
+        j->f->begun_first = j->f->begun;
     if (j->tell != NULL)
         sem_post(j->tell);
     if (j->wait_for != NULL)
@@ -253,12 +249,20 @@ static void add_many(fixture *f, int64_t first, int64_t n)
 static uint64_t settle(fixture *f)
 {
     uint64_t begun = now_ms();
-    while (store_worker_pending(f->w) > 0 && now_ms() < begun + LONG_S * 1000) {
+    uint64_t end = deadline_ms();
+    while (store_worker_pending(f->w) > 0 && now_ms() < end) {
         store_worker_drain(f->w, 1000000);
         pause_ms(1);
     }
     CU_ASSERT_EQUAL(store_worker_pending(f->w), 0);
     return now_ms() - begun;
+}
+
+static bool settles_at_once(fixture *f)
+{
+    uint64_t begun = now_ms();
+    settle(f);
+    return at_once(begun);
 }
 
 /* Keeps the worker busy with a job until release is called, so that others gather behind it. */
@@ -349,27 +353,33 @@ static void batches_end_by_time(void)
     CU_ASSERT_EQUAL(count_outside(), 41);
 }
 
+static void add_held_later(fixture *f, int64_t number, sem_t *open, sem_t *reached)
+{
+    sem_init(open, 0, 0);
+    sem_init(reached, 0, 0);
+    job *j = new_job(f, number);
+    j->wait_for = open;
+    j->tell = reached;
+    CU_ASSERT_TRUE_FATAL(store_worker_add_later(f->w, &j->base));
+}
+
 /* What is in the second queue delays what is in the first one by a batch at most. */
 static void the_second_queue_waits(void)
 {
+    sem_t open;
+    sem_t reached;
     fixture f = {.batch_ms = 20};
     start(&f, 0);
     hold(&f, 0);
-    add_slow(&f, 1, 200, true);
+    add_slow(&f, 1, 9, true);
+    add_held_later(&f, 10, &open, &reached);
+    add_slow(&f, 11, 190, true);
     release();
-    while (f.done < 10) { /* it is at it */
-        store_worker_drain(f.w, 1000000);
-        pause_ms(1);
-    }
-    hold(&f, 1000);
-    unsigned before_it = f.done;
-    release();
-    while (f.last_first <= 1) {
-        store_worker_drain(f.w, 1000000);
-        pause_ms(1);
-    }
-    CU_ASSERT_TRUE(f.last_first - before_it <= 40); /* of the 200: those of a batch or two */
+    sem_wait(&reached); /* it is at it */
+    add(&f, new_job(&f, 1000));
+    sem_post(&open);
     settle(&f);
+    CU_ASSERT_TRUE(f.begun_first > 11 && f.begun_first <= 51); /* of the 200: those of a batch or two */
     CU_ASSERT_EQUAL(f.last_later, 202);
     CU_ASSERT_EQUAL(f.good, 202);
     store_worker_stop(f.w);
@@ -424,14 +434,15 @@ static void drain_is_bounded(void)
     fixture f = {.done_takes_ms = 5};
     start(&f, 0);
     add_many(&f, 0, 100);
-    uint64_t end = now_ms() + LONG_S * 1000;
+    uint64_t end = deadline_ms();
     while (store_worker_drain(f.w, 0) < 100 && now_ms() < end)
         pause_ms(1);
     CU_ASSERT_EQUAL(f.done, 0);
-    uint64_t begun = now_ms();
-    size_t left = store_worker_drain(f.w, 20000);
-    CU_ASSERT_TRUE(now_ms() - begun < 200);
-    CU_ASSERT_TRUE(f.done >= 1 && f.done <= 10);
+    size_t left;
+    do /* where the machine is busy these 20 ms may be over before the first */
+        left = store_worker_drain(f.w, 20000);
+    while (f.done == 0 && now_ms() < end);
+    CU_ASSERT_TRUE(f.done >= 1 && f.done <= 10); /* each takes 5 ms, if not more */
     CU_ASSERT_EQUAL(left, 100 - f.done);
     CU_ASSERT_EQUAL(store_worker_pending(f.w), left);
     f.done_takes_ms = 0;
@@ -526,23 +537,28 @@ static void a_follow_that_always_fails(void)
     CU_ASSERT_EQUAL(count_outside(), 0);
 }
 
+static void wait_until_away(fixture *f, bool away)
+{
+    uint64_t end = now_ms() + STORE_PATIENCE_MS + LATE_MS;
+    while (store_worker_counted(f->w).away != away && now_ms() < end)
+        pause_ms(1);
+    CU_ASSERT_EQUAL(store_worker_counted(f->w).away, away);
+}
+
 /* It says that the store is away: a while later follow finds that it is not. */
 static void away_for_a_moment(void)
 {
-    fixture f = {.fail_with = STORE_AWAY, .fail_follows = 3};
+    fixture f = {.fail_with = STORE_AWAY, .fail_follows = 1000};
     start(&f, 0);
     add_many(&f, 0, 5);
     settle(&f);
     CU_ASSERT_EQUAL(f.results[STORE_AWAY], 5);
     CU_ASSERT_TRUE(store_worker_counted(f.w).away);
-    uint64_t begun = now_ms();
     add_many(&f, 0, 5);
-    settle(&f);
+    settle(&f); /* without waiting for it to come back */
     CU_ASSERT_EQUAL(f.results[STORE_AWAY], 10);
-    CU_ASSERT_TRUE(now_ms() - begun < 90);
-    while (store_worker_counted(f.w).away && now_ms() < begun + LONG_S * 1000)
-        pause_ms(1);
-    CU_ASSERT_TRUE(now_ms() - begun < 2000);
+    f.fail_with = STORE_OK;
+    wait_until_away(&f, false);
     add_many(&f, 0, 5);
     settle(&f);
     CU_ASSERT_EQUAL(f.good, 5);
@@ -580,8 +596,9 @@ static void follows_by_the_clock(void)
 {
     fixture f = {0};
     uint64_t begun = now_ms();
+    uint64_t end = deadline_ms();
     start(&f, 20);
-    while (f.follows < 10 && now_ms() < begun + LONG_S * 1000)
+    while (f.follows < 10 && now_ms() < end)
         pause_ms(1);
     CU_ASSERT_TRUE(now_ms() - begun >= 190);
     CU_ASSERT_EQUAL(store_worker_counted(f.w).batches, 0); /* they had no jobs */
@@ -668,7 +685,7 @@ static int write_without_end(int report)
     store_error error;
     int64_t next = 0;
     child_report = report;
-    store *s = store_open(&result, &error, url, schema, 1);
+    store *s = open_patiently(&result, &error, url, schema, 1);
     if (s == NULL ||
         store_run(s, "SELECT coalesce(max(number), 0) FROM numbers", NULL, 0, keep_number, &next) != STORE_OK)
         return 1;
@@ -780,29 +797,18 @@ static void sqlite_locked(void)
     CU_ASSERT_EQUAL_FATAL(sqlite3_open(url + strlen("sqlite:"), &other), SQLITE_OK);
     CU_ASSERT_EQUAL(sqlite3_exec(other, "BEGIN IMMEDIATE", NULL, NULL, NULL), SQLITE_OK);
     add_many(&f, 3, 3);
-    CU_ASSERT_TRUE(settle(&f) < STORE_PATIENCE_MS + 1500);
+    CU_ASSERT_TRUE(settle(&f) < STORE_PATIENCE_MS + LATE_MS);
     CU_ASSERT_EQUAL(f.results[STORE_AWAY], 3);
     add_many(&f, 3, 3);
-    CU_ASSERT_TRUE(settle(&f) < 100); /* it is known by now */
+    CU_ASSERT_TRUE(settles_at_once(&f)); /* it is known by now */
     CU_ASSERT_EQUAL(f.results[STORE_AWAY], 6);
     sqlite3_exec(other, "ROLLBACK", NULL, NULL, NULL);
     sqlite3_close(other);
-    uint64_t begun = now_ms();
-    while (store_worker_counted(f.w).away && now_ms() < begun + LONG_S * 1000)
-        pause_ms(1);
-    CU_ASSERT_TRUE(now_ms() - begun < 3000);
+    wait_until_away(&f, false);
     add_many(&f, 3, 3);
     settle(&f);
     CU_ASSERT_EQUAL(f.good, 6);
     store_worker_stop(f.w);
-}
-
-static void wait_until_away(fixture *f, bool away)
-{
-    uint64_t end = now_ms() + LONG_S * 1000;
-    while (store_worker_counted(f->w).away != away && now_ms() < end)
-        pause_ms(1);
-    CU_ASSERT_EQUAL(store_worker_counted(f->w).away, away);
 }
 
 static void server_restarted(void)
@@ -815,14 +821,12 @@ static void server_restarted(void)
     wait_until_away(&f, true); /* without a job that would find out */
     for (int i = 0; i < 20; i++) {
         add_many(&f, 10, 10);
-        CU_ASSERT_TRUE(settle(&f) < 100);
+        CU_ASSERT_TRUE(settles_at_once(&f));
     }
     CU_ASSERT_EQUAL(f.results[STORE_AWAY], 200);
     unsigned follows = f.follows;
     CU_ASSERT_TRUE_FATAL(postgres_again(&server));
-    uint64_t begun = now_ms();
     wait_until_away(&f, false);
-    CU_ASSERT_TRUE(now_ms() - begun < 3000);
     CU_ASSERT_TRUE(f.follows > follows); /* it caught up before anything else */
     add_many(&f, 10, 10);
     settle(&f);
@@ -839,7 +843,7 @@ static void server_killed_in_a_batch(void)
     add_many(&f, 1, 1000);
     postgres_stop(&server, SIGKILL);
     release();
-    CU_ASSERT_TRUE(settle(&f) < 1000);
+    CU_ASSERT_TRUE(settles_at_once(&f));
     CU_ASSERT_EQUAL(f.results[STORE_AWAY], 1001);
     CU_ASSERT_TRUE_FATAL(postgres_again(&server));
     wait_until_away(&f, false);
@@ -857,12 +861,12 @@ static void server_frozen(void)
     settle(&f);
     postgres_freeze(&server, true);
     add_many(&f, 10, 10);
-    CU_ASSERT_TRUE(settle(&f) < STORE_PATIENCE_MS + 1500);
+    CU_ASSERT_TRUE(settle(&f) < STORE_PATIENCE_MS + LATE_MS);
     CU_ASSERT_EQUAL(f.results[STORE_AWAY], 10);
     uint64_t begun = now_ms();
     while (now_ms() < begun + 1000) { /* also while the thread waits for a connection */
         add_many(&f, 10, 1);
-        CU_ASSERT_TRUE(settle(&f) < 100);
+        CU_ASSERT_TRUE(settles_at_once(&f));
     }
     postgres_freeze(&server, false);
     wait_until_away(&f, false);
@@ -873,7 +877,7 @@ static void server_frozen(void)
     add_many(&f, 200, 10);
     begun = now_ms();
     store_worker_stop(f.w);
-    CU_ASSERT_TRUE(now_ms() - begun < 2 * STORE_PATIENCE_MS + 1000);
+    CU_ASSERT_TRUE(now_ms() - begun < 2 * STORE_PATIENCE_MS + LATE_MS);
     CU_ASSERT_EQUAL(f.good, 20);
     CU_ASSERT_EQUAL(f.done, (unsigned)(f.good + f.results[STORE_AWAY]));
     postgres_freeze(&server, false);
@@ -893,7 +897,7 @@ static void workers_wake_each_other(void)
         add(&a, j);
         settle(&a);
         uint64_t begun = now_ms();
-        while ((b.follows == before || b.last_posted < i) && now_ms() < begun + 1000) {
+        while ((b.follows == before || b.last_posted < i) && now_ms() < begun + LATE_MS) {
             store_worker_drain(b.w, 1000);
             pause_ms(1);
         }
