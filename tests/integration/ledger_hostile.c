@@ -82,7 +82,7 @@ static void say_altered(const char *list, const char *item, const char *name, co
     cJSON *altered = parsed(item);
     cJSON_DeleteItemFromObjectCaseSensitive(altered, name);
     if (value != NULL)
-        cJSON_AddItemToObject(altered, name, parsed(value));
+        cJSON_AddRawToObject(altered, name, value); /* as it is: a double would have been rounded */
     cJSON_AddItemToArray(cJSON_AddArrayToObject(data, list), altered);
     say(data);
 }
@@ -104,7 +104,7 @@ static void refuse_changes(const char *words, const char *list, const char *item
 }
 
 #define WRONG_NUMBERS(name)                                                                                            \
-    {name, NULL}, {name, "\"5\""}, {name, "-1"}, {name, "0.5"}, {name, "1e16"}, {name, "1e300"},                       \
+    {name, NULL}, {name, "\"5\""}, {name, "-1"}, {name, "0.5"}, {name, "9007199254740992"}, {name, "1e300"},           \
     {                                                                                                                  \
         name, "null"                                                                                                   \
     }
@@ -255,6 +255,26 @@ static void test_cursors(void)
     liar_leave();
 }
 
+static cJSON *answer_and_create(const cJSON *command)
+{
+    FILE *file = fopen("rows.json", "we");
+    CU_ASSERT_PTR_NOT_NULL_FATAL(file);
+    fputs("another's", file);
+    fclose(file);
+    return answer_said(command);
+}
+
+/* A file that comes while rows are read stays what it is. */
+static void test_file_in_between(void)
+{
+    enter(answer_and_create);
+    say(parsed("{\"rows\":[" ROW "]}"));
+    liar_expect(1, "ledger export --key me.key -o rows.json %", "never overwritten");
+    CU_ASSERT_STRING_EQUAL(liar_content("rows.json"), "another's");
+    CU_ASSERT_EQUAL(system("test \"$(ls | grep -c rows)\" = 1"), 0); // NOLINT(cert-env33-c)
+    liar_leave();
+}
+
 /* What ends in the middle leaves nothing behind. */
 static void test_half_an_export(void)
 {
@@ -356,6 +376,33 @@ static void test_plot(void)
     liar_leave();
 }
 
+static void say_names(unsigned n)
+{
+    cJSON *data = cJSON_CreateObject();
+    cJSON *groups = cJSON_AddArrayToObject(data, "groups");
+    for (unsigned i = 0; i < n; i++) {
+        char group[128];
+        (void)snprintf(group, sizeof(group), "{\"time\":0,\"signer\":\"d%u\",\"count\":%u}", i, n - i);
+        cJSON_AddItemToArray(groups, parsed(group));
+    }
+    say(data);
+}
+
+/* What has no line of its own is one line together: of 190 messages, where no other has more than 30. */
+static void test_others(void)
+{
+    enter(answer_said);
+    say_names(12);
+    liar_expect(0, "ledger plot --key me.key --by signer --every hour -o 12.svg %", "12.svg: 12 lines");
+    CU_ASSERT_TRUE(liar_count("12.svg", ">d11<") > 0 && liar_count("12.svg", "others") == 0);
+    say_names(30);
+    liar_expect(0, "ledger plot --key me.key --by signer --every hour -o 30.svg %", "30.svg: 12 lines");
+    CU_ASSERT_TRUE(liar_count("30.svg", ">d10<") > 0 && liar_count("30.svg", ">19 others<") > 0);
+    CU_ASSERT_EQUAL(liar_count("30.svg", ">d11<"), 0);
+    CU_ASSERT_TRUE(liar_count("30.svg", ">100<") > 0);
+    liar_leave();
+}
+
 /* ---- erasing ---- */
 
 static const change forget_changes[] = {WRONG_NUMBERS("count"), WRONG_NUMBERS("from"), WRONG_NUMBERS("to")};
@@ -371,7 +418,7 @@ static void test_forget(void)
         cJSON *data = parsed(right);
         cJSON_DeleteItemFromObject(data, forget_changes[i].name);
         if (forget_changes[i].value != NULL)
-            cJSON_AddItemToObject(data, forget_changes[i].name, parsed(forget_changes[i].value));
+            cJSON_AddRawToObject(data, forget_changes[i].name, forget_changes[i].value);
         say(data);
         liar_expect(1, "ledger forget --key me.key --signer a %", MALFORMED);
     }
@@ -444,10 +491,12 @@ static const unit_test tests[] = {
     {"texts of strangers", test_texts},
     {"pages", test_pages},
     {"cursors", test_cursors},
+    {"a file that comes in between", test_file_in_between},
     {"an export that is cut short", test_half_an_export},
     {"groups", test_groups},
     {"more groups than there can be", test_too_many_groups},
     {"texts in a picture", test_plot},
+    {"lines of their own", test_others},
     {"what was forgotten", test_forget},
     {"erasures", test_erasures},
     {"errors", test_errors},

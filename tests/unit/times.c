@@ -112,6 +112,7 @@ static const char *const wrong[] = {
     "29926801m", /* before 1970 */
     "1795608000s",
     "999999999d", /* more microseconds than there are in 64 bits */
+    "854035554d", /* likewise, and what is left of them would be a time */
     "9999999999s",
     "99999999999999999999999999d",
 };
