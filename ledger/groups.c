@@ -12,7 +12,9 @@
 #include "ledger/internal.h"
 
 #define KEYS_MAX    3
-#define GROUP_BYTES 320 /* of a group's JSON, besides its texts */
+#define GROUP_BYTES  64  /* of a group's JSON, besides its texts */
+#define AMOUNT_BYTES 130 /* of its sum, least and most */
+#define SUM_MAX      ((size_t)1000000)
 
 __extension__ typedef __int128 wide; /* a sum of 64 bit numbers */
 __extension__ typedef unsigned __int128 unsigned_wide;
@@ -274,7 +276,7 @@ static group *new_group(adding *x, const store_value *values, size_t hashed_n)
         return NULL;
     }
     x->bytes += hashed_n;
-    if (x->bytes > ANSWER_MAX) {
+    if (x->bytes > SUM_MAX) {
         refuse_size(x);
         return NULL;
     }
@@ -399,8 +401,8 @@ static bool add_group(adding *x, cJSON *groups, const group *g)
 {
     cJSON *to = cJSON_CreateObject();
     bool ok = cJSON_AddItemToArray(groups, to);
-    x->a->answer_n += GROUP_BYTES + 2 * g->hashed_n;
-    if (x->a->answer_n > ANSWER_MAX) {
+    x->a->answer_n += GROUP_BYTES + (x->by->of == NULL ? 0 : AMOUNT_BYTES) + g->hashed_n;
+    if (x->a->answer_n > SUM_MAX) {
         refuse_size(x);
         return false;
     }
