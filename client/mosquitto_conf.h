@@ -50,6 +50,9 @@ const conf_setting *conf_last(const mosquitto_conf *c, const char *name);
 /* What a line that loads a plugin loads; NULL where it is none. */
 const char *conf_plugin_path(const conf_setting *s);
 
+/* True where some Mosquitto 2.0 or 2.1 has such a setting. */
+bool conf_is_known(const char *name);
+
 /* True where the first word of `text` is `word`. */
 bool conf_word_is(const char *text, const char *word);
 

@@ -209,6 +209,8 @@ static void test_bridges(void)
 
 #define MAY_KEEP "a plugin sees every message, and may keep it; remove it, unless you know that it does not\n"
 
+#define UNKNOWN "no setting of Mosquitto 2.0 or 2.1, so what it keeps is not known here; see mosquitto.conf(5)\n"
+
 static const finding_case plugin_cases[] = {
     {EXPIRE QUIET, "m.conf: no plugin line: by default, nothing is checked for being encrypted, so that payloads may "
                    "be readable wherever they lie; load mosquitto_pep.so\n"},
@@ -231,9 +233,11 @@ static const finding_case plugin_cases[] = {
     {EXPIRE QUIET "plugin_load p mosquitto_pep.so\nplugin_load q mosquitto_acl_file.so\nplugin_use p\n"
                   "plugin_opt_policy policy.conf\n",
      ""},
+    {CLEAN "accept_protocol_versions 5\nwebsockets_origin x\nplugin_use\nauth_opt_x y\nbridge_ciphers_tls1.3 z\n", ""},
+    {CLEAN "persistenc true\npersistence_ true\n plugin_op 1\n",
+     "m.conf:5: persistenc: " UNKNOWN "m.conf:6: persistence_: " UNKNOWN "m.conf:7: plugin_op: " UNKNOWN},
     /* what nobody has judged; the value may be a secret */
-    {CLEAN "remote_pasword secret\n", "m.conf:5: remote_pasword: no setting of Mosquitto 2.0 or 2.1, so what it keeps "
-                                      "is not known here; see mosquitto.conf(5)\n"},
+    {CLEAN "remote_pasword secret\n", "m.conf:5: remote_pasword: " UNKNOWN},
 };
 
 static void test_plugins(void)
