@@ -195,7 +195,9 @@ static directory *open_it(const bench *b, double *took_s)
     pep_error error = {""};
     directory_rules rules = {.enroll = DIRECTORY_OPEN, .max_records = 2 * b->count};
     const directory_config config = {
-        .store_url = b->url, .state_dir = b->state, .hooks = {NULL, publish, answer, verified, log_line}};
+        .store_url = b->url,
+        .state_dir = b->state,
+        .hooks = {.publish = publish, .answer = answer, .verified = verified, .log = log_line}};
     double started = wall_us();
     directory *d = directory_open(&error, &config, &rules);
     if (d == NULL)

@@ -14,11 +14,11 @@ static bool reserve(text_buffer *t, size_t more)
     size_t cap = (t->n + more) * 2;
     char *p = realloc(t->p, cap);
     t->failed = p == NULL;
-    if (t->failed)
-        return false;
-    t->p = p;
-    t->cap = cap;
-    return true;
+    if (p != NULL) {
+        t->p = p;
+        t->cap = cap;
+    }
+    return p != NULL;
 }
 
 void text_add(text_buffer *t, const char *p, size_t n)

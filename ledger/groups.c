@@ -11,7 +11,7 @@
 
 #include "ledger/internal.h"
 
-#define KEYS_MAX    3
+#define KEYS_MAX     3
 #define GROUP_BYTES  64  /* of a group's JSON, besides its texts */
 #define AMOUNT_BYTES 130 /* of its sum, least and most */
 #define SUM_MAX      ((size_t)1000000)
@@ -373,18 +373,19 @@ static bool add_key_value(cJSON *to, key_kind kind, const store_value *v)
     return kind == BY_TIME ? add_number(to, "time", (uint64_t)v->number) : add_text_value(to, names[kind], v);
 }
 
+/* The digits come from behind. */
 static const char *wide_text(char out[WIDE_TEXT], wide number)
 {
-    char *p = out + WIDE_TEXT - 1;
+    size_t at = WIDE_TEXT - 1;
     unsigned_wide left = number < 0 ? -(unsigned_wide)number : (unsigned_wide)number;
-    *p = '\0';
+    out[at] = '\0';
     do {
-        *--p = (char)('0' + (int)(left % 10));
+        out[--at] = (char)('0' + (int)(left % 10));
         left /= 10;
     } while (left > 0);
     if (number < 0)
-        *--p = '-';
-    return p;
+        out[--at] = '-';
+    return out + at;
 }
 
 static bool add_amounts_of(cJSON *to, const group *g)
@@ -469,8 +470,9 @@ store_result run_sum(ask_job *a, store *s)
         build_postgres(&st, &by, &c);
     else
         build_sqlite(&st, &by, &c);
+    static const store_value nothing[KEYS_MAX];
     if (by.n == 0)
-        find_group(&x, NULL); /* there is one, whatever is in it */
+        find_group(&x, nothing); /* there is one, whatever is in it */
     store_result result = sql_run(s, &st, take_row, &x);
     if (x.failed)
         ask_no_memory(a);

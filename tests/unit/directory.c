@@ -137,10 +137,11 @@ static bool try_open(site *s)
     (void)mkdir(state, 0700);
     char folder[512];
     snprintf(folder, sizeof folder, "%s", scratch_path("folder"));
-    const directory_config config = {.store_url = s->url,
-                                     .state_dir = state,
-                                     .records_dir = s->with_folder ? folder : NULL,
-                                     .hooks = {s, publish, answer, verified, note}};
+    const directory_config config = {
+        .store_url = s->url,
+        .state_dir = state,
+        .records_dir = s->with_folder ? folder : NULL,
+        .hooks = {.ctx = s, .publish = publish, .answer = answer, .verified = verified, .log = note}};
     directory_rules rules = rules_of(s);
     error.text[0] = '\0';
     s->d = directory_open(&error, &config, &rules);
