@@ -12,8 +12,8 @@
 #include "ledger/internal.h"
 
 #define KEYS_MAX     3
-#define GROUP_BYTES  64  /* of a group's JSON, besides its texts */
-#define AMOUNT_BYTES 130 /* of its sum, least and most */
+#define GROUP_BYTES  ((size_t)64)  /* of a group's JSON, besides its texts */
+#define AMOUNT_BYTES ((size_t)130) /* of its sum, least and most */
 #define SUM_MAX      ((size_t)1000000)
 
 __extension__ typedef __int128 wide; /* a sum of 64 bit numbers */
@@ -402,7 +402,7 @@ static bool add_group(adding *x, cJSON *groups, const group *g)
 {
     cJSON *to = cJSON_CreateObject();
     bool ok = cJSON_AddItemToArray(groups, to);
-    x->a->answer_n += GROUP_BYTES + (x->by->of == NULL ? 0 : AMOUNT_BYTES) + g->hashed_n;
+    x->a->answer_n += GROUP_BYTES + (x->by->of == NULL ? 0u : AMOUNT_BYTES) + g->hashed_n;
     if (x->a->answer_n > SUM_MAX) {
         refuse_size(x);
         return false;
