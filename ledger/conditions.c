@@ -45,6 +45,11 @@ void sql_free(statement *st)
 {
     for (unsigned i = 0; i < st->owned_n; i++)
         free(st->owned[i]);
+    for (unsigned i = 0; i < st->check_n; i++) {
+        free(st->checks[i].name.p);
+        free(st->checks[i].text.p);
+        free(st->checks[i].literal.p);
+    }
 }
 
 store_result sql_run(store *s, const statement *st, bool (*each)(void *ctx, const store_value *columns, size_t n),
@@ -74,13 +79,7 @@ static unsigned add_text(statement *st, const char *text)
 
 unsigned sql_field(statement *st, const char *name)
 {
-    text_buffer t = {0};
-    if (st->postgres)
-        return add_text(st, name);
-    text_add(&t, "$.\"", 3); /* the name has neither " nor \ in it: ask_field_name */
-    text_add(&t, name, strlen(name));
-    text_add(&t, "\"", 1);
-    return add_owned(st, &t);
+    return add_text(st, name);
 }
 
 /* Whether the text is what JSON has for a whole number, true or false. */
@@ -101,9 +100,9 @@ static void add_json_operand(statement *st, const char *value, bool literal)
         text_add(&t, value, strlen(value));
     else
         text_add_json(&t, value, strlen(value));
-    sql_add(st, st->postgres ? "CAST(" : "");
+    sql_add(st, "CAST(");
     add_owned(st, &t);
-    sql_add(st, st->postgres ? " AS jsonb)" : "");
+    sql_add(st, " AS jsonb)");
 }
 
 /* As JSON: the text, or the number or boolean that is written like it. */
@@ -118,6 +117,16 @@ static void add_field(statement *st, const char *name, const char *value)
         add_json_operand(st, value, true);
     }
     sql_add(st, ")");
+}
+
+static void add_check(statement *st, const char *name, const char *value)
+{
+    unsigned i = st->check_n++;
+    text_add_json(&st->checks[i].name, name, strlen(name));
+    text_add_json(&st->checks[i].text, value, strlen(value));
+    if (is_literal(value))
+        text_add(&st->checks[i].literal, value, strlen(value));
+    st->failed = st->failed || st->checks[i].name.failed || st->checks[i].text.failed || st->checks[i].literal.failed;
 }
 
 /* ---- topics ---- */
@@ -157,6 +166,22 @@ static void add_regex(text_buffer *t, const char *filter)
     text_add(t, "$", 1);
 }
 
+/* All that begins like the filter, up to its first wildcard: rows of other topics need not be handed over. */
+static void add_prefix(statement *st, const char *filter)
+{
+    text_buffer end = {0};
+    size_t n = strcspn(filter, "+#");
+    n -= n > 0 && filter[n] == '#'; /* a/# means a, too */
+    if (n == 0)
+        return;
+    text_add(&end, filter, n);
+    text_add(&end, "\xff", 1);      /* behind all UTF-8 */
+    sql_add(st, " AND +topic >= "); /* +: by its time, not by its topic, which may be that of most rows */
+    sql_param(st, store_text(filter, n));
+    sql_add(st, " AND +topic < ");
+    add_owned(st, &end);
+}
+
 static void add_topic(statement *st, const conditions *c)
 {
     text_buffer t = {0};
@@ -168,23 +193,55 @@ static void add_topic(statement *st, const conditions *c)
         sql_add(st, " AND topic ~ ");
         add_owned(st, &t);
     } else {
+        add_prefix(st, c->topic);
         st->filter = c->topic;
     }
 }
 
-bool sql_matches(const statement *st, const store_value *topic)
+/* ---- what the statement does not say ---- */
+
+bool sql_is_open(const statement *st)
 {
-    return st->filter == NULL || pep_filter_matches(st->filter, strlen(st->filter), topic->p, topic->n);
+    return st->filter != NULL || st->check_n > 0;
+}
+
+static bool is_text(pep_view v, const text_buffer *t)
+{
+    return v.n == t->n && memcmp(v.p, t->p, t->n) == 0;
+}
+
+bool sql_matches(const statement *st, const store_value *topic, const store_value *fields)
+{
+    pep_view value;
+    bool ok = st->filter == NULL || pep_filter_matches(st->filter, strlen(st->filter), topic->p, topic->n);
+    for (unsigned i = 0; ok && i < st->check_n; i++) {
+        const text_buffer *name = &st->checks[i].name;
+        const text_buffer *literal = &st->checks[i].literal;
+        ok = text_find_fact(&value, (pep_view){fields->p, fields->n}, (pep_view){(const uint8_t *)name->p, name->n}) &&
+             (is_text(value, &st->checks[i].text) || (literal->n > 0 && is_text(value, literal)));
+    }
+    return ok;
 }
 
 /* ---- all of them ---- */
 
+/* Where no time is asked for there is no condition: SQLite would go through the index of times all the same. */
+static void add_times(statement *st, const conditions *c)
+{
+    if (c->from_us > 0) {
+        sql_add(st, " AND time >= ");
+        sql_param(st, store_int((int64_t)c->from_us));
+    }
+    if (c->to_us < INT64_MAX) {
+        sql_add(st, " AND time < ");
+        sql_param(st, store_int((int64_t)c->to_us));
+    }
+}
+
 void sql_where(statement *st, const conditions *c)
 {
-    sql_add(st, " FROM pep_ledger WHERE time >= ");
-    sql_param(st, store_int((int64_t)c->from_us));
-    sql_add(st, " AND time < ");
-    sql_param(st, store_int((int64_t)c->to_us));
+    sql_add(st, " FROM pep_ledger WHERE true");
+    add_times(st, c);
     if (c->signer != NULL) {
         sql_add(st, " AND signer = ");
         add_text(st, c->signer);
@@ -192,5 +249,5 @@ void sql_where(statement *st, const conditions *c)
     if (c->topic != NULL)
         add_topic(st, c);
     for (unsigned i = 0; i < c->field_n; i++)
-        add_field(st, c->fields[i].name, c->fields[i].value);
+        (st->postgres ? add_field : add_check)(st, c->fields[i].name, c->fields[i].value);
 }

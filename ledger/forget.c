@@ -44,7 +44,7 @@ static bool take_row(void *ctx, const store_value *c, size_t n)
     p->looked++;
     p->id = c[0].number;
     p->time = c[1].number;
-    if (n == 3 && sql_matches(p->st, &c[2])) {
+    if (n == 3 && sql_matches(p->st, &c[2], NULL)) {
         p->oldest = p->found == 0 ? p->time : p->oldest;
         p->newest = p->time;
         text_format(&p->ids, "%s%" PRId64, p->found == 0 ? "[" : ",", p->id);
@@ -54,12 +54,14 @@ static bool take_row(void *ctx, const store_value *c, size_t n)
 }
 
 /* The next rows in the order of their time, behind what was looked at. */
-static store_result find_part(part *p, const ask_job *a, const conditions *c, store *s)
+static store_result find_part(part *p, const ask_job *a, conditions c, store *s)
 {
     statement st;
     sql_begin(&st, s);
+    if (c.from_us < (uint64_t)a->done.time)
+        c.from_us = (uint64_t)a->done.time; /* nor what lies before it in an index */
     sql_add(&st, "SELECT id, time, topic");
-    sql_where(&st, c);
+    sql_where(&st, &c);
     sql_add(&st, " AND (time, id) > (");
     sql_param(&st, store_int(a->done.time));
     sql_add(&st, ", ");
@@ -160,7 +162,7 @@ store_result run_forget(ask_job *a, store *s)
         return answer(a);
     if (!read_forget(a, &c))
         return STORE_OK;
-    store_result result = find_part(&p, a, &c, s);
+    store_result result = find_part(&p, a, c, s);
     if (result == STORE_OK && p.found > 0)
         result = delete_part(&p, s);
     if (result == STORE_OK) {

@@ -29,7 +29,6 @@ typedef struct {
     unsigned n;
     uint64_t unit_us; /* of BY_TIME */
     const char *field, *of;
-    bool counts_alone; /* one row, a count, whichever database */
 } grouping;
 
 typedef struct {
@@ -50,9 +49,12 @@ typedef struct {
     ask_job *a;
     const statement *st;
     const grouping *by;
-    group *groups;    /* uthash head */
-    uint8_t *scratch; /* a key's bytes */
-    size_t bytes;     /* of all keys */
+    group *groups;         /* uthash head */
+    group *last;           /* that was found */
+    uint8_t *scratch;      /* a key's bytes */
+    size_t bytes;          /* of all keys */
+    text_buffer field, of; /* names as they are written in a row's fields */
+    text_buffer value;     /* of a row's field */
     bool failed;
 } adding;
 
@@ -119,18 +121,12 @@ static bool read_grouping(ask_job *a, grouping *by)
 
 /* ---- the statement ---- */
 
+/* SQLite hands over all fields, for they are faster read here. */
 static void add_value_key(statement *st, const char *field)
 {
-    if (st->postgres) {
-        sql_add(st, "fields ->> ");
+    sql_add(st, st->postgres ? "fields ->> " : "fields");
+    if (st->postgres)
         sql_field(st, field);
-        return;
-    }
-    sql_add(st, "CASE json_type(fields, ");
-    unsigned path = sql_field(st, field);
-    sql_add(st, ") WHEN 'true' THEN 'true' WHEN 'false' THEN 'false' ELSE CAST(fields ->> ");
-    sql_again(st, path);
-    sql_add(st, " AS text) END");
 }
 
 static void add_key(statement *st, const grouping *by, key_kind kind)
@@ -157,26 +153,11 @@ static void add_key(statement *st, const grouping *by, key_kind kind)
 /* The field's number; NULL where it is none. */
 static void add_number_of(statement *st, const char *of)
 {
-    sql_add(st, st->postgres ? "CASE WHEN jsonb_typeof(fields -> " : "CASE json_type(fields, ");
+    sql_add(st, "CASE WHEN jsonb_typeof(fields -> ");
     unsigned field = sql_field(st, of);
-    sql_add(st, st->postgres ? ") = 'number' THEN CAST(fields -> " : ") WHEN 'integer' THEN fields ->> ");
+    sql_add(st, ") = 'number' THEN CAST(fields -> ");
     sql_again(st, field);
-    sql_add(st, st->postgres ? " AS bigint) END" : " END");
-}
-
-/* A row's own part, or that of all rows of a group: its count, how many numbers, their sum as text, least and most. */
-static void add_amounts(statement *st, const grouping *by)
-{
-    bool one = by->counts_alone || st->postgres;
-    sql_add(st, one ? "count(*)" : "1");
-    if (by->of == NULL)
-        return;
-    if (!st->postgres) {
-        sql_add(st, ", ");
-        add_number_of(st, by->of);
-        return;
-    }
-    sql_add(st, ", count(amount), CAST(sum(amount) AS text), min(amount), max(amount)");
+    sql_add(st, " AS bigint) END");
 }
 
 static void add_keys(statement *st, const grouping *by)
@@ -194,7 +175,8 @@ static void build_postgres(statement *st, const grouping *by, const conditions *
     static const char *const groups[] = {"", " GROUP BY 1 LIMIT ", " GROUP BY 1, 2 LIMIT ", " GROUP BY 1, 2, 3 LIMIT "};
     sql_add(st, "SELECT ");
     sql_add(st, keys[by->n]);
-    add_amounts(st, by);
+    sql_add(st, "count(*)");
+    sql_add(st, by->of == NULL ? "" : ", count(amount), CAST(sum(amount) AS text), min(amount), max(amount)");
     sql_add(st, " FROM (SELECT ");
     add_keys(st, by);
     if (by->of != NULL)
@@ -209,14 +191,15 @@ static void build_postgres(statement *st, const grouping *by, const conditions *
         sql_param(st, store_int(GROUPS_MAX + 1));
 }
 
-/* The topic comes last, for the filter. */
-static void build_sqlite(statement *st, grouping *by, const conditions *c)
+/* Behind the keys 1 or a count, and what else is needed of the row: the less, the more an index has all of it. */
+static void build_sqlite(statement *st, const grouping *by, const conditions *c)
 {
-    by->counts_alone = by->n == 0 && by->of == NULL && !c->wild;
+    bool alone = by->n == 0 && by->of == NULL && !c->wild && c->field_n == 0;
     sql_add(st, "SELECT ");
     add_keys(st, by);
-    add_amounts(st, by);
-    sql_add(st, by->counts_alone ? "" : ", topic");
+    sql_add(st, alone ? "count(*)" : "1");
+    sql_add(st, c->wild ? ", topic" : ", 0");
+    sql_add(st, by->of != NULL || c->field_n > 0 ? ", fields" : ", 0");
     sql_where(st, c);
 }
 
@@ -303,8 +286,11 @@ static group *find_group(adding *x, const store_value *values)
         return NULL;
     }
     size_t n = key_bytes(x->scratch, values, x->by->n);
+    if (x->last != NULL && x->last->hashed_n == n && memcmp(x->last->hashed, x->scratch, n) == 0)
+        return x->last; /* as in an index, row for row */
     HASH_FIND(hh, x->groups, x->scratch, n, g);
-    return g != NULL ? g : new_group(x, values, n);
+    x->last = g != NULL ? g : new_group(x, values, n);
+    return x->last;
 }
 
 static bool read_wide(wide *out, const store_value *v)
@@ -330,28 +316,57 @@ static void add_amount(group *g, uint64_t numbers, wide sum, int64_t min, int64_
     g->sum += sum;
 }
 
-/* `c`: the row behind its keys. */
-static void add_columns(adding *x, group *g, const store_value *c)
+static bool take_group(void *ctx, const store_value *c, size_t n)
 {
+    adding *x = ctx;
     wide sum;
+    group *g = find_group(x, c);
+    if (g == NULL)
+        return false;
+    c += x->by->n;
     g->count += (uint64_t)c[0].number;
-    if (x->by->of == NULL)
-        return;
-    if (!x->st->postgres && c[1].type == STORE_INT)
-        add_amount(g, 1, c[1].number, c[1].number, c[1].number);
-    else if (x->st->postgres && c[1].number > 0 && read_wide(&sum, &c[2]))
+    if (n - x->by->n > 1 && c[1].number > 0 && read_wide(&sum, &c[2]))
         add_amount(g, (uint64_t)c[1].number, sum, c[3].number, c[4].number);
+    return true;
 }
 
+static bool find_fact(pep_view *value, const store_value *fields, const text_buffer *name)
+{
+    return text_find_fact(value, (pep_view){fields->p, fields->n}, (pep_view){(const uint8_t *)name->p, name->n});
+}
+
+/* Puts the field's value, as a text, where all fields are. */
+static void read_value_key(adding *x, store_value *key)
+{
+    pep_view value;
+    bool found = find_fact(&value, key, &x->field);
+    x->value.n = 0;
+    if (found)
+        text_add_value(&x->value, value);
+    *key = found ? store_text(x->value.p, x->value.n) : store_null();
+}
+
+/* The values of the keys, then what build_sqlite asks for. */
 static bool take_row(void *ctx, const store_value *c, size_t n)
 {
     adding *x = ctx;
-    if (x->st->filter != NULL && !sql_matches(x->st, &c[n - 1]))
-        return true;
-    group *g = find_group(x, c);
-    if (g != NULL)
-        add_columns(x, g, c + x->by->n);
-    return g != NULL;
+    int64_t number;
+    pep_view value;
+    store_value keys[KEYS_MAX];
+    unsigned keys_n = x->by->n;
+    if (n != keys_n + 3 || !sql_matches(x->st, &c[keys_n + 1], &c[keys_n + 2]))
+        return n == keys_n + 3;
+    memcpy(keys, c, keys_n * sizeof keys[0]);
+    if (x->by->field != NULL)
+        read_value_key(x, &keys[keys_n - 1]); /* the last of all kinds */
+    group *g = x->value.failed ? NULL : find_group(x, keys);
+    x->failed = x->failed || x->value.failed;
+    if (g == NULL)
+        return false;
+    g->count += (uint64_t)c[keys_n].number;
+    if (x->by->of != NULL && find_fact(&value, &c[keys_n + 2], &x->of) && text_read_number(&number, value))
+        add_amount(g, 1, number, number, number);
+    return true;
 }
 
 /* ---- the answer ---- */
@@ -450,6 +465,20 @@ static void free_groups(adding *x)
         free(g);
     }
     free(x->scratch);
+    free(x->field.p);
+    free(x->of.p);
+    free(x->value.p);
+}
+
+static bool begin_adding(adding *x)
+{
+    x->scratch = malloc(KEYS_MAX * (2 * sizeof(uint64_t) + PEP_TOPIC_MAX));
+    if (x->by->field != NULL)
+        text_add_json(&x->field, x->by->field, strlen(x->by->field));
+    if (x->by->of != NULL)
+        text_add_json(&x->of, x->by->of, strlen(x->by->of));
+    x->a->data = cJSON_CreateObject();
+    return x->scratch != NULL && x->a->data != NULL && !x->field.failed && !x->of.failed;
 }
 
 store_result run_sum(ask_job *a, store *s)
@@ -459,10 +488,9 @@ store_result run_sum(ask_job *a, store *s)
     statement st;
     if (!ask_conditions(a, &c) || !read_grouping(a, &by))
         return STORE_OK;
-    adding x = {.a = a, .st = &st, .by = &by, .scratch = malloc(KEYS_MAX * (2 * sizeof(uint64_t) + PEP_TOPIC_MAX))};
-    a->data = cJSON_CreateObject();
-    if (x.scratch == NULL || a->data == NULL) {
-        free(x.scratch);
+    adding x = {.a = a, .st = &st, .by = &by};
+    if (!begin_adding(&x)) {
+        free_groups(&x);
         return ask_no_memory(a);
     }
     sql_begin(&st, s);
@@ -473,7 +501,7 @@ store_result run_sum(ask_job *a, store *s)
     static const store_value nothing[KEYS_MAX];
     if (by.n == 0)
         find_group(&x, nothing); /* there is one, whatever is in it */
-    store_result result = sql_run(s, &st, take_row, &x);
+    store_result result = sql_run(s, &st, st.postgres ? take_group : take_row, &x);
     if (x.failed)
         ask_no_memory(a);
     if (result == STORE_OK && a->reason == PEP_OK)

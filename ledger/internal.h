@@ -119,6 +119,16 @@ void text_add_json(text_buffer *t, const char *p, size_t n);
 /* A flat JSON object of encoded facts. */
 void text_add_facts(text_buffer *t, pep_view facts);
 
+/*
+ * What such an object has for a name, both as they are written there: texts with their quotes. False where there is
+ * none. SQLite's own functions take ten times as long, and it would be most of what a question takes.
+ */
+bool text_find_fact(pep_view *value, pep_view object, pep_view name);
+
+/* A fact's value that is a whole number; or as a text without quotes and escapes. */
+bool text_read_number(int64_t *number, pep_view value);
+void text_add_value(text_buffer *t, pep_view value);
+
 /* ---- conditions.c: which rows ---- */
 
 typedef struct {
@@ -141,8 +151,14 @@ typedef struct {
     char *owned[16]; /* texts that values point to */
     unsigned owned_n;
     bool postgres;
-    bool failed;        /* no memory, or no room */
-    const char *filter; /* what the rows' topics must match, besides: SQLite cannot say it; NULL: nothing */
+    bool failed; /* no memory, or no room */
+
+    /* What rows must match, besides: SQLite cannot say it of topics, and is slow with fields. */
+    const char *filter; /* NULL: any topic */
+    unsigned check_n;
+    struct {
+        text_buffer name, text, literal; /* as text_find_fact finds them; literal may be empty */
+    } checks[FIELDS_MAX];
 } statement;
 
 void sql_begin(statement *st, const store *s);
@@ -151,14 +167,15 @@ unsigned sql_param(statement *st, store_value value); /* adds $N, and returns N 
 void sql_again(statement *st, unsigned number);       /* the same parameter once more */
 void sql_free(statement *st);
 
-/* The name of a field, as an operand for it: PostgreSQL's ->, SQLite's path. */
+/* The name of a field, as an operand for PostgreSQL's -> */
 unsigned sql_field(statement *st, const char *name);
 
 /* " FROM pep_ledger WHERE ..." */
 void sql_where(statement *st, const conditions *c);
 
-/* Whether a row with this topic is meant. */
-bool sql_matches(const statement *st, const store_value *topic);
+/* Whether there is more to match than the statement says; and whether a row with these, where they matter, does. */
+bool sql_is_open(const statement *st);
+bool sql_matches(const statement *st, const store_value *topic, const store_value *fields);
 
 store_result sql_run(store *s, const statement *st, bool (*each)(void *ctx, const store_value *columns, size_t n),
                      void *ctx);

@@ -46,7 +46,7 @@ static bool add_row(cJSON *rows, const store_value *c)
 static bool take_row(void *ctx, const store_value *c, size_t n)
 {
     page *p = ctx;
-    if (n != COLUMNS || !sql_matches(p->st, &c[TOPIC]))
+    if (n != COLUMNS || !sql_matches(p->st, &c[TOPIC], &c[FIELDS]))
         return n == COLUMNS;
     p->a->answer_n += ROW_BYTES + 2 * (c[TOPIC].n + c[FIELDS].n); /* escaped, they may double */
     bool first = p->time < 0;
@@ -89,13 +89,25 @@ static bool read_page(ask_job *a, uint64_t *count, bool *newest)
     return a->reason == PEP_OK;
 }
 
-static bool build(ask_job *a, statement *st, const conditions *c, bool newest, uint64_t count)
+/* An index is entered where the page before ended, and not where the question begins: else pages would take the longer
+ * the more there are before them. */
+static void begin_behind(conditions *c, bool newest, uint64_t time)
+{
+    if (newest && c->to_us > time + 1)
+        c->to_us = time + 1;
+    if (!newest && c->from_us < time)
+        c->from_us = time;
+}
+
+static bool build(ask_job *a, statement *st, conditions *c, bool newest, uint64_t count)
 {
     int64_t time = 0;
     int64_t id = 0;
     bool given;
     if (!read_cursor(a, &time, &id, &given))
         return false;
+    if (given)
+        begin_behind(c, newest, (uint64_t)time);
     sql_add(st, "SELECT id, time, topic, signer, kid, seq, size, payload, qos, retained, CAST(fields AS text)");
     sql_where(st, c);
     if (given) {
@@ -106,7 +118,7 @@ static bool build(ask_job *a, statement *st, const conditions *c, bool newest, u
         sql_add(st, ")");
     }
     sql_add(st, newest ? " ORDER BY time DESC, id DESC" : " ORDER BY time, id");
-    if (st->filter == NULL) {
+    if (!sql_is_open(st)) {
         sql_add(st, " LIMIT ");
         sql_param(st, store_int((int64_t)count + 1));
     }

@@ -291,6 +291,10 @@ static const struct {
     {",\"topic\":\"a/#\"", 36},
     {",\"topic\":\"b/#\"", 12},
     {",\"topic\":\"#\"", 48},
+    {",\"topic\":\"a/x/#\"", 24},
+    {",\"topic\":\"a/x/t/#\"", 12},
+    {",\"topic\":\"a/+\"", 0},
+    {",\"topic\":\"a/x/+\",\"fields\":{\"alarm\":\"true\"}", 12},
     {",\"topic\":\"+/x/t\"", 12},
     {",\"topic\":\"+/+/+\"", 36},
     {",\"topic\":\"+\"", 12},
@@ -472,6 +476,64 @@ static void large_sums(void)
     const cJSON *all = cJSON_GetArrayItem(data("groups"), 0);
     CU_ASSERT_TRUE(text_is(all, "sum", "27670116110564327420"));
     CU_ASSERT_TRUE(text_is(all, "min", "-1") && text_is(all, "max", "9223372036854775807"));
+    finish();
+}
+
+/* What a text holds is never taken for a field, and is found as it was. */
+static void fields_in_texts(void)
+{
+    static const char tricky[] = "\\\",\"temp\":7,\n\x01{}'";
+    const pep_fact facts[] = {
+        {.key = text_view("a"), .type = PEP_FACT_TEXT, .text = text_view(tricky)},
+        {.key = text_view("temp"), .type = PEP_FACT_INT, .integer = -5},
+        {.key = text_view("z"), .type = PEP_FACT_TEXT, .text = text_view("-5")},
+    };
+    start();
+    ledger_entry e = entry_of("a", "dev-1", 1);
+    for (size_t n = 1; n <= COUNT(facts); n++) {
+        e.facts = encode(facts, n);
+        ledger_record(l, &e);
+    }
+    CU_ASSERT_TRUE(wait_recorded(3));
+    ask("{\"command\":\"ledger.sum\",\"of\":\"temp\",\"by\":[\"field\"],\"byField\":\"a\"}");
+    const cJSON *groups_ = data("groups");
+    const cJSON *g = cJSON_GetArrayItem(groups_, 0);
+    CU_ASSERT_EQUAL(cJSON_GetArraySize(groups_), 1);
+    CU_ASSERT_TRUE(text_is(g, "value", tricky) && text_is(g, "sum", "-10"));
+    CU_ASSERT_EQUAL(rows_of("{\"command\":\"ledger.query\",\"fields\":{\"temp\":\"7\"}}"), 0);
+    CU_ASSERT_EQUAL(rows_of("{\"command\":\"ledger.query\",\"fields\":{\"temp\":\"-5\"}}"), 2);
+    CU_ASSERT_EQUAL(rows_of("{\"command\":\"ledger.query\",\"fields\":{\"z\":\"-5\"}}"), 1);
+    CU_ASSERT_EQUAL(rows_of("{\"command\":\"ledger.query\",\"fields\":{\"a\":\"\\\\\\\",\\\"temp\\\":7,\\n\"}}"), 0);
+    CU_ASSERT_EQUAL(rows_of("{\"command\":\"ledger.query\",\"fields\":{\"a\":\"-5\"}}"), 0);
+    finish();
+}
+
+/* One group, be it a number or the text of one; and rows without it. */
+static void groups_of_mixed_values(void)
+{
+    const pep_fact facts[] = {
+        {.key = text_view("n"), .type = PEP_FACT_INT, .integer = 21},
+        {.key = text_view("n"), .type = PEP_FACT_TEXT, .text = text_view("21")},
+        {.key = text_view("n"), .type = PEP_FACT_TEXT, .text = text_view("")},
+        {.key = text_view("n"), .type = PEP_FACT_BOOL, .integer = 1},
+        {.key = text_view("m"), .type = PEP_FACT_BOOL, .integer = 1},
+    };
+    start();
+    ledger_entry e = entry_of("a", "dev-1", 1);
+    for (size_t i = 0; i < COUNT(facts); i++) {
+        e.facts = encode(&facts[i], 1);
+        ledger_record(l, &e);
+    }
+    CU_ASSERT_TRUE(wait_recorded(COUNT(facts)));
+    ask("{\"command\":\"ledger.sum\",\"of\":\"n\",\"by\":[\"field\"],\"byField\":\"n\"}");
+    const cJSON *g = data("groups");
+    CU_ASSERT_EQUAL(cJSON_GetArraySize(g), 4);
+    CU_ASSERT_TRUE(text_is(cJSON_GetArrayItem(g, 0), "value", ""));
+    CU_ASSERT_TRUE(text_is(cJSON_GetArrayItem(g, 1), "value", "21"));
+    CU_ASSERT_EQUAL(number_in(cJSON_GetArrayItem(g, 1), "count"), 2);
+    CU_ASSERT_EQUAL(number_in(cJSON_GetArrayItem(g, 1), "numbers"), 1);
+    CU_ASSERT_TRUE(text_is(cJSON_GetArrayItem(g, 2), "value", "true"));
+    CU_ASSERT_TRUE(cJSON_IsNull(cJSON_GetObjectItem(cJSON_GetArrayItem(g, 3), "value")));
     finish();
 }
 
@@ -795,6 +857,8 @@ static const unit_test common[] = {
     {"sums", sums},
     {"groups", groups},
     {"sums beyond 64 bits", large_sums},
+    {"fields in texts", fields_in_texts},
+    {"groups of mixed values", groups_of_mixed_values},
     {"too many groups", too_many_groups},
     {"large groups", large_groups},
     {"who may ask", who_may},
