@@ -273,15 +273,23 @@ static const ask_kind *kind_of(const cJSON *command)
     return NULL;
 }
 
-void ledger_ask(ledger *l, directory_request *request)
+ask_job *ask_new(ledger *l, directory_request *request)
 {
     ask_job *a = calloc(1, sizeof *a);
+    if (a == NULL)
+        return NULL;
+    *a = (ask_job){.job = {.work = ask_work, .done = ask_done}, .l = l, .request = request};
+    a->kind = kind_of(request->command);
+    return a;
+}
+
+void ledger_ask(ledger *l, directory_request *request)
+{
+    ask_job *a = ask_new(l, request);
     if (a == NULL) {
         l->hooks.answer(l->hooks.ctx, request, NULL, 0);
         return;
     }
-    *a = (ask_job){.job = {.work = ask_work, .done = ask_done}, .l = l, .request = request};
-    a->kind = kind_of(request->command);
     bool in_order = a->kind == NULL || !a->kind->writes || ledger_hand_over(l);
     if (l->asked++ < ASKED_MAX && in_order) {
         ask_again(a);

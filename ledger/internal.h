@@ -218,6 +218,9 @@ bool ask_field_name(ask_job *a, const char *name, const char *text);
 /* An exact whole number. */
 bool add_number(cJSON *object, const char *name, uint64_t number);
 
+/* A question as a job. NULL: no memory. */
+ask_job *ask_new(ledger *l, directory_request *request);
+
 /* Hands a question in again, or answers it. */
 void ask_again(ask_job *a);
 void ask_end(ask_job *a);

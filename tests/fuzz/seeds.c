@@ -421,6 +421,39 @@ static void field_seeds(void)
         write_seed("fields", field_texts[i], strlen(field_texts[i]));
 }
 
+/* ---- the ledger: see ledger.c for the first byte ---- */
+
+#define SUM(fields) "{\"command\":\"ledger.sum\"" fields "}"
+
+static const char *const ledger_texts[] = {
+    "0{\"command\":\"ledger.query\"}",
+    "0{\"command\":\"ledger.query\",\"from\":1010,\"to\":1100,\"topic\":\"a/+/c\",\"newest\":true,\"count\":7}",
+    "0{\"command\":\"ledger.query\",\"signer\":\"a\",\"after\":\"1020.21\",\"count\":1000}",
+    "0{\"command\":\"ledger.query\",\"fields\":{\"site\":\"s-1\",\"temp\":\"-3\",\"alarm\":\"true\",\"n\":\"21\"}}",
+    "1{\"command\":\"ledger.query\",\"signer\":\"a\",\"topic\":\"#\"}",
+    "2{\"command\":\"ledger.query\",\"signer\":\"a\"}",
+    "2{\"command\":\"ledger.query\",\"topic\":\"$x/#\",\"correlationData\":\"c\"}",
+    "0" SUM(""),
+    "0" SUM(",\"of\":\"temp\",\"by\":[\"signer\",\"topic\",\"minute\"]"),
+    "0" SUM(",\"of\":\"n\",\"by\":[\"field\",\"day\"],\"byField\":\"site\",\"topic\":\"a/#\""),
+    "1" SUM(",\"by\":[\"signer\",\"field\"],\"byField\":\"n\",\"fields\":{\"alarm\":\"false\"}"),
+    "2" SUM(",\"topic\":\"+/b\",\"of\":\"temp\",\"by\":[\"hour\"]"),
+    "0{\"command\":\"ledger.forget\",\"signer\":\"a\"}",
+    "0{\"command\":\"ledger.forget\",\"topic\":\"a/#\",\"before\":1050}",
+    "0{\"command\":\"ledger.forget\",\"before\":9007199254740991}",
+    "1{\"command\":\"ledger.forget\",\"signer\":\"a\"}",
+    "0{\"command\":\"ledger.erasures\"}",
+    "1{\"command\":\"ledger.erasures\"}",
+    "3\xa3\x61n\x15\x64site\x63\"\\\x01\x65\x61larm\xf5",
+    "3\xa3\x60\x60\x61z\x3b\x7f\xff\xff\xff\xff\xff\xff\xff\x62\xc3\xa9\x1b\x7f\xff\xff\xff\xff\xff\xff\xff",
+};
+
+static void ledger_seeds(void)
+{
+    for (size_t i = 0; i < COUNT(ledger_texts); i++)
+        write_seed("ledger", ledger_texts[i], strlen(ledger_texts[i]));
+}
+
 int main(int argc, char **argv)
 {
     must(argc == 2, "wants one argument: the folder to write to");
@@ -435,6 +468,7 @@ int main(int argc, char **argv)
     text_seeds();
     control_seeds();
     field_seeds();
+    ledger_seeds();
     cJSON_Delete(directory);
     cJSON_Delete(all);
     return 0;
