@@ -36,6 +36,10 @@ static bool is_word(const char *p, size_t n)
 {
     static const char *const words[] = {
         "SELECT",
+        "UNION",
+        "ALL",
+        "NULL",
+        "false",
         "FROM",
         "pep_ledger",
         "WHERE",
