@@ -27,7 +27,7 @@
 #define ERASURES_MAX   1000
 #define QUERY_MAX      1000
 #define QUERY_COUNT    100
-#define ANSWER_MAX     ((size_t)700 << 10) /* bytes of rows; with their names below a megabyte */
+#define ANSWER_MAX     ((size_t)700 << 10) /* bytes of JSON */
 #define ADMIN_MS       30000               /* what a question may take */
 #define SIGNER_MS      5000
 

@@ -1,65 +1,84 @@
 /* ledger.query: rows, page by page. */
 #include <inttypes.h>
+#include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "ledger/internal.h"
 
-#define ROW_BYTES 256 /* of a row's JSON, besides its texts */
-
 enum { ID, TIME, TOPIC, SIGNER, KID, SEQ, SIZE, PAYLOAD, QOS, RETAINED, FIELDS, COLUMNS };
 
 typedef struct {
     ask_job *a;
     const statement *st;
-    cJSON *rows;
+    text_buffer rows; /* as JSON: a tree of a thousand rows would take longer than to find them */
     uint64_t left;
     bool more;
     int64_t time, id; /* of the last row */
 } page;
 
-static bool add_view(cJSON *object, const char *name, const store_value *v)
+static void add_words(text_buffer *t, const char *words)
 {
-    text_buffer t = {0};
-    text_add(&t, v->p, v->n);
-    bool ok = !t.failed && json_add_text(object, name, t.p);
-    free(t.p);
-    return ok;
+    text_add(t, words, strlen(words));
 }
 
-static bool add_row(cJSON *rows, const store_value *c)
+static void add_digits(text_buffer *t, const char *words, int64_t number)
 {
-    cJSON *row = cJSON_CreateObject();
-    if (!cJSON_AddItemToArray(rows, row))
-        return false;
-    bool ok = add_number(row, "time", (uint64_t)c[TIME].number) && add_view(row, "topic", &c[TOPIC]) &&
-              add_view(row, "signer", &c[SIGNER]);
-    ok = ok && c[KID].n == PEP_KID_BYTES && json_add_kid(row, "kid", c[KID].p);
-    ok = ok && add_number(row, "seq", (uint64_t)c[SEQ].number) && add_number(row, "size", (uint64_t)c[SIZE].number) &&
-         add_number(row, "payload", (uint64_t)c[PAYLOAD].number) && add_number(row, "qos", (uint64_t)c[QOS].number);
-    return ok && cJSON_AddBoolToObject(row, "retained", c[RETAINED].number != 0) != NULL &&
-           add_view(row, "fields", &c[FIELDS]);
+    char digits[24];
+    char *p = digits + sizeof digits;
+    uint64_t left = number < 0 ? 0 : (uint64_t)number; /* there are none below */
+    add_words(t, words);
+    do {
+        *--p = (char)('0' + (int)(left % 10));
+        left /= 10;
+    } while (left > 0);
+    text_add(t, p, (size_t)(digits + sizeof digits - p));
+}
+
+static void add_text(text_buffer *t, const char *words, const store_value *v)
+{
+    add_words(t, words);
+    text_add_json(t, v->p, v->n);
+}
+
+static void add_row(text_buffer *t, const store_value *c)
+{
+    char kid[2 * PEP_KID_BYTES + 1];
+    add_digits(t, t->n == 1 ? "{\"time\":" : ",{\"time\":", c[TIME].number);
+    add_text(t, ",\"topic\":", &c[TOPIC]);
+    add_text(t, ",\"signer\":", &c[SIGNER]);
+    add_words(t, ",\"kid\":\"");
+    add_words(t, sodium_bin2hex(kid, sizeof kid, c[KID].p, PEP_KID_BYTES));
+    add_digits(t, "\",\"seq\":", c[SEQ].number);
+    add_digits(t, ",\"size\":", c[SIZE].number);
+    add_digits(t, ",\"payload\":", c[PAYLOAD].number);
+    add_digits(t, ",\"qos\":", c[QOS].number);
+    add_words(t, c[RETAINED].number != 0 ? ",\"retained\":true" : ",\"retained\":false");
+    add_text(t, ",\"fields\":", &c[FIELDS]);
+    add_words(t, "}");
 }
 
 /* A page ends with its count, or before it becomes too large for an answer. */
 static bool take_row(void *ctx, const store_value *c, size_t n)
 {
     page *p = ctx;
-    if (n != COLUMNS || !sql_matches(p->st, &c[TOPIC], &c[FIELDS]))
+    size_t before = p->rows.n;
+    if (n != COLUMNS || c[KID].n != PEP_KID_BYTES || !sql_matches(p->st, &c[TOPIC], &c[FIELDS]))
         return n == COLUMNS;
-    p->a->answer_n += ROW_BYTES + 2 * (c[TOPIC].n + c[FIELDS].n); /* escaped, they may double */
-    bool first = p->time < 0;
-    p->more = p->left == 0 || (!first && p->a->answer_n > ANSWER_MAX);
+    p->more = p->left == 0;
     if (p->more)
         return false;
+    add_row(&p->rows, c);
+    p->more = p->time >= 0 && p->rows.n > ANSWER_MAX;
+    if (p->more) {
+        p->rows.n = before; /* and first on the next page */
+        return false;
+    }
     p->left--;
     p->time = c[TIME].number;
     p->id = c[ID].number;
-    if (add_row(p->rows, c))
-        return true;
-    ask_no_memory(p->a);
-    return false;
+    return !p->rows.failed;
 }
 
 static bool read_cursor(ask_job *a, int64_t *time, int64_t *id, bool *given)
@@ -125,13 +144,17 @@ static bool build(ask_job *a, statement *st, conditions *c, bool newest, uint64_
     return true;
 }
 
-static store_result answer(ask_job *a, const page *p)
+static store_result answer(ask_job *a, page *p)
 {
     char next[48];
-    if (a->reason != PEP_OK || !p->more)
+    if (a->reason != PEP_OK)
         return STORE_OK;
+    text_add(&p->rows, "]", 1);
+    a->data = cJSON_CreateObject();
+    if (p->rows.failed || cJSON_AddRawToObject(a->data, "rows", p->rows.p) == NULL)
+        return ask_no_memory(a);
     snprintf(next, sizeof next, "%" PRId64 ".%" PRId64, p->time, p->id);
-    return json_add_text(a->data, "next", next) ? STORE_OK : ask_no_memory(a);
+    return !p->more || json_add_text(a->data, "next", next) ? STORE_OK : ask_no_memory(a);
 }
 
 store_result run_query(ask_job *a, store *s)
@@ -143,13 +166,13 @@ store_result run_query(ask_job *a, store *s)
     store_result result = STORE_OK;
     if (!ask_conditions(a, &c) || !read_page(a, &count, &newest))
         return STORE_OK;
-    a->data = cJSON_CreateObject();
-    page p = {.a = a, .st = &st, .rows = cJSON_AddArrayToObject(a->data, "rows"), .left = count, .time = -1};
-    if (p.rows == NULL)
-        return ask_no_memory(a);
+    page p = {.a = a, .st = &st, .left = count, .time = -1};
+    text_add(&p.rows, "[", 1);
     sql_begin(&st, s);
     if (build(a, &st, &c, newest, count))
         result = sql_run(s, &st, take_row, &p);
     sql_free(&st);
-    return result == STORE_OK ? answer(a, &p) : result;
+    result = result == STORE_OK ? answer(a, &p) : result;
+    free(p.rows.p);
+    return result;
 }
