@@ -180,7 +180,7 @@ static cJSON *ask_status(asker *a)
     return ask(a, json, strlen(json));
 }
 
-static const cJSON *data_of(const cJSON *answer)
+const cJSON *answer_data(const cJSON *answer)
 {
     return cJSON_GetObjectItemCaseSensitive(only_response(answer), "data");
 }
@@ -188,7 +188,7 @@ static const cJSON *data_of(const cJSON *answer)
 double ask_status_number(asker *a, const char *name)
 {
     cJSON *answer = ask_status(a);
-    const cJSON *number = cJSON_GetObjectItemCaseSensitive(data_of(answer), name);
+    const cJSON *number = cJSON_GetObjectItemCaseSensitive(answer_data(answer), name);
     double value = cJSON_IsNumber(number) ? number->valuedouble : -1;
     cJSON_Delete(answer);
     return value;
@@ -200,7 +200,7 @@ void asker_open(asker *a, client_spec spec)
     a->c = client_open(spec);
     client_subscribe(a->c, PEP_ANSWER_TOPIC, 1);
     cJSON *answer = ask_status(a);
-    const char *kid = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(data_of(answer), "kid"));
+    const char *kid = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(answer_data(answer), "kid"));
     CU_ASSERT_TRUE(kid != NULL && sodium_hex2bin(a->gate_kid, PEP_KID_BYTES, kid, strlen(kid), NULL, &n, NULL) == 0 &&
                    n == PEP_KID_BYTES);
     cJSON_Delete(answer);

@@ -84,6 +84,9 @@ cJSON *ask_next(asker *a);
 /* `error` of the only response in the answer, which it deletes; PEP_OK where there is data. */
 pep_reason answer_reason(cJSON *answer);
 
+/* `data` of the only response; NULL: there is none. */
+const cJSON *answer_data(const cJSON *answer);
+
 /* Both in one. */
 pep_reason ask_reason(asker *a, const sealed *command);
 pep_reason ask_text(asker *a, const char *json);

@@ -147,12 +147,31 @@ static pep_view view(const void *bytes, size_t n)
     return (pep_view){.p = bytes, .n = n};
 }
 
-static size_t encode_facts(uint8_t out[PEP_FACTS_MAX])
+pep_fact fact_text(const char *key, const char *text)
 {
-    pep_fact fact = {.key = view("kind", 4), .type = PEP_FACT_TEXT, .text = view("reading", 7)};
+    return (pep_fact){.key = view(key, strlen(key)), .type = PEP_FACT_TEXT, .text = view(text, strlen(text))};
+}
+
+pep_fact fact_int(const char *key, int64_t integer)
+{
+    return (pep_fact){.key = view(key, strlen(key)), .type = PEP_FACT_INT, .integer = integer};
+}
+
+pep_fact fact_bool(const char *key, bool value)
+{
+    return (pep_fact){.key = view(key, strlen(key)), .type = PEP_FACT_BOOL, .integer = value};
+}
+
+/* Empty where nothing is to be recorded. */
+static pep_view encode_facts(uint8_t out[PEP_FACTS_MAX], const seal_spec *spec)
+{
+    pep_fact one = fact_text("kind", "reading");
     size_t n = 0;
-    CU_ASSERT_EQUAL(pep_facts_encode(out, &n, &fact, 1), PEP_OK);
-    return n;
+    if (!spec->recorded && spec->fact_n == 0)
+        return view(NULL, 0);
+    CU_ASSERT_EQUAL(pep_facts_encode(out, &n, spec->recorded ? &one : spec->facts, spec->recorded ? 1 : spec->fact_n),
+                    PEP_OK);
+    return view(out, n);
 }
 
 static pep_view content(const seal_spec *spec)
@@ -160,7 +179,8 @@ static pep_view content(const seal_spec *spec)
     static const uint8_t zeros[4096];
     if ((spec->flags & PEP_FLAG_CLEAR) != 0)
         return view(NULL, 0);
-    return spec->plain_n > 0 ? view(zeros, spec->plain_n) : view(PLAIN_TEXT, strlen(PLAIN_TEXT));
+    const char *plain = spec->plain != NULL ? spec->plain : PLAIN_TEXT;
+    return spec->plain_n > 0 ? view(zeros, spec->plain_n) : view(plain, strlen(plain));
 }
 
 sealed seal(seal_spec spec)
@@ -174,7 +194,7 @@ sealed seal(seal_spec spec)
         .flags = spec.flags | (spec.signed_only ? PEP_FLAG_SIGNED_ONLY : 0),
         .to = spec.to,
         .epoch = epoch ? &spec.from->epoch : NULL,
-        .facts = spec.recorded ? view(facts, encode_facts(facts)) : view(NULL, 0),
+        .facts = encode_facts(facts, &spec),
         .exp_s = spec.exp_s,
         .plain = content(&spec),
     };

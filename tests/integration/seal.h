@@ -52,13 +52,21 @@ typedef struct {
     uint64_t exp_s;       /* 0: none */
     const pep_record *to; /* direct mode; NULL: epoch mode */
     bool signed_only;
-    bool recorded;  /* asks for a fact to be recorded */
-    size_t plain_n; /* bytes of content; 0: PLAIN_TEXT */
+    bool recorded;         /* asks for a fact to be recorded */
+    const pep_fact *facts; /* asks for these, `fact_n` of them */
+    size_t fact_n;
+    size_t plain_n;    /* bytes of content, zeros; 0: `plain` */
+    const char *plain; /* NULL: PLAIN_TEXT */
 } seal_spec;
 
 #define PLAIN_TEXT "21.5 degrees"
 
 sealed seal(seal_spec spec);
+
+/* One of seal_spec's facts; it points to these texts. */
+pep_fact fact_text(const char *key, const char *text);
+pep_fact fact_int(const char *key, int64_t integer);
+pep_fact fact_bool(const char *key, bool value);
 
 /* True where the bytes open, at a receiver who believes the records in the folder, to PLAIN_TEXT of that sender. */
 bool opens(const broker *b, const speaker *from, const pep_device *me, const char *topic, const void *bytes, size_t n);
