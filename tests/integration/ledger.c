@@ -4,8 +4,7 @@
  * counted, as the rule says, and the broker waits for no database.
  */
 #include "ledger_ask.h"
-#include "tests/postgres.h"
-#include "tests/unit/unit.h"
+#include "ledger_store.h"
 
 #include <signal.h>
 #include <sodium.h>
@@ -27,9 +26,6 @@ static const char POLICY[] =
     "  { filter = \"seen/#\"; signers = [ \"carol\" ]; mode = \"observe\"; record = \"allow\"; },\n"
     "  { filter = \"shown/#\"; signers = [ \"*\" ]; mode = \"observe\"; record = \"deny\"; } );\n";
 
-static postgres_server server;
-static bool on_postgres;
-static char database[32];
 static stage s;
 static asker a;
 static client *from;
@@ -48,18 +44,9 @@ static void part(void)
     asker_close(&a);
 }
 
-/* `option`: plugin_opt_ledger, or plugin_opt_store for the directory, too. A database of its own for each test. */
 static void set_with(const char *option)
 {
-    static unsigned made;
-    char conf[1024] = CONF_GUARDED, url[POSTGRES_URL_MAX];
-    snprintf(database, sizeof(database), "ledger%u", made++);
-    if (on_postgres) {
-        CU_ASSERT_TRUE_FATAL(postgres_database(&server, database));
-        postgres_url(url, &server, database);
-        snprintf(conf, sizeof(conf), CONF_GUARDED "plugin_opt_%s %s\n", option, url);
-    }
-    stage_set(&s, POLICY, conf);
+    stage_set(&s, POLICY, ledger_conf(CONF_GUARDED, option));
     meet();
 }
 
@@ -458,7 +445,7 @@ static void admins_have_it_forgotten(void)
     CU_ASSERT_EQUAL(count(""), 6);
     cJSON *answer = ledger_ask(&a, &s.c.bob, "{\"command\":\"ledger.forget\",\"topic\":\"r/odd\"}");
     CU_ASSERT_EQUAL(number_in(answer_data(answer), "count"), 3);
-    CU_ASSERT_EQUAL(cJSON_IsTrue(ledger_list(answer, "scrubbed")), !on_postgres);
+    CU_ASSERT_EQUAL(cJSON_IsTrue(ledger_list(answer, "scrubbed")), !ledger_on_postgres);
     cJSON_Delete(answer);
     CU_ASSERT_EQUAL(count("\"topic\":\"r/odd\""), 0);
     CU_ASSERT_EQUAL(count(""), 3);
@@ -607,14 +594,14 @@ static void take_the_server_away(void)
 {
     CU_ASSERT_TRUE(sends(&s.c.alice, "r/first", 0));
     CU_ASSERT_TRUE(settles());
-    postgres_stop(&server, SIGINT);
+    postgres_stop(&ledger_server, SIGINT);
     CU_ASSERT_TRUE(sends(&s.c.alice, "r/waits", 1));
     CU_ASSERT_EQUAL(client_counter_reaches(s.to, "ledger/away", 1), 1);
 }
 
 static void bring_it_back(void)
 {
-    CU_ASSERT_TRUE_FATAL(postgres_again(&server));
+    CU_ASSERT_TRUE_FATAL(postgres_again(&ledger_server));
     CU_ASSERT_EQUAL(counter_becomes("ledger/away", 0), 0);
     CU_ASSERT_EQUAL(counter_becomes("ledger/waiting", 0), 0);
 }
@@ -684,7 +671,7 @@ static void a_frozen_server_stops_no_broker(void)
     set();
     CU_ASSERT_TRUE(sends(&s.c.alice, "r/first", 0));
     CU_ASSERT_TRUE(settles());
-    postgres_freeze(&server, true);
+    postgres_freeze(&ledger_server, true);
     int64_t deadline = monotonic_ms() + patience_ms();
     long sent = 1;
     int worst = 0;
@@ -700,7 +687,7 @@ static void a_frozen_server_stops_no_broker(void)
     sealed turned_away = asking(&s.c.alice, "must/a", 0, 2);
     CU_ASSERT_TRUE(refused("must/a", &turned_away, 1, PEP_RECORD_OVERFLOW));
     goes_on_at_once(200);
-    postgres_freeze(&server, false);
+    postgres_freeze(&ledger_server, false);
     CU_ASSERT_EQUAL(ledger_reaches(&a, &s.c.bob, "", sent), sent);
     CU_ASSERT_EQUAL(counter_becomes("ledger/waiting", 0), 0);
     CU_ASSERT_EQUAL(count(""), sent);
@@ -736,7 +723,7 @@ static void what_overflows_is_dropped_and_counted(void)
     set();
     CU_ASSERT_TRUE(sends(&s.c.alice, "r/first", 0));
     CU_ASSERT_TRUE(settles());
-    postgres_stop(&server, SIGINT);
+    postgres_stop(&ledger_server, SIGINT);
     client_close(s.to);
     flood(ROOM_ROWS + 50);
     s.to = stage_client(&s, "listener");
@@ -787,23 +774,14 @@ static const unit_test POSTGRES_ALONE[] = {
     {"what overflows is dropped and counted", what_overflows_is_dropped_and_counted},
 };
 
-static int run(bool postgres, const char *name, const unit_test *tests, size_t n)
-{
-    on_postgres = postgres;
-    return unit_main(name, tests, n);
-}
-
 int main(void)
 {
-    if (!postgres_start(&server)) {
-        printf("%s\n", server.why);
+    if (!ledger_begin())
         return 1;
-    }
-    int failed = run(false, "ledger on SQLite", COMMON, sizeof(COMMON) / sizeof(COMMON[0]));
-    failed |= run(false, "ledger on SQLite alone", SQLITE_ALONE, sizeof(SQLITE_ALONE) / sizeof(SQLITE_ALONE[0]));
-    failed |= run(true, "ledger on PostgreSQL", COMMON, sizeof(COMMON) / sizeof(COMMON[0]));
-    failed |=
-        run(true, "ledger on PostgreSQL alone", POSTGRES_ALONE, sizeof(POSTGRES_ALONE) / sizeof(POSTGRES_ALONE[0]));
-    postgres_end(&server);
+    int failed = ledger_run(false, "ledger", COMMON, sizeof(COMMON) / sizeof(COMMON[0]));
+    failed |= ledger_run(false, "ledger alone", SQLITE_ALONE, sizeof(SQLITE_ALONE) / sizeof(SQLITE_ALONE[0]));
+    failed |= ledger_run(true, "ledger", COMMON, sizeof(COMMON) / sizeof(COMMON[0]));
+    failed |= ledger_run(true, "ledger alone", POSTGRES_ALONE, sizeof(POSTGRES_ALONE) / sizeof(POSTGRES_ALONE[0]));
+    ledger_end();
     return failed;
 }
