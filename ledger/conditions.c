@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "ledger/internal.h"
+#include "ledger/tables.h"
 
 /* ---- statements ---- */
 
@@ -145,7 +146,7 @@ static void add_level(text_buffer *t, const char *level, size_t n)
     }
 }
 
-/* MQTT 5.0, 4.7.1 and 4.7.2. *** stands for: from here on nothing has a meaning but what follows by itself (ARE). */
+/* MQTT 5.0, 4.7.1 and 4.7.2. */
 static void add_regex(text_buffer *t, const char *filter)
 {
     bool first = true;
@@ -182,13 +183,49 @@ static void add_prefix(statement *st, const char *filter)
     add_owned(st, &end);
 }
 
+/* Bytes in front of the filter's first wildcard, as far as the index goes. `a/#` is for `a`, too. */
+static size_t literal_n(const char *filter)
+{
+    size_t n = strcspn(filter, "+#");
+    if (n > 0 && filter[n] == '#')
+        n--;
+    if (n > LEDGER_TOPIC_INDEXED)
+        for (n = LEDGER_TOPIC_INDEXED; n > 0 && ((uint8_t)filter[n] & 0xc0) == 0x80;)
+            n--; /* not amid a character */
+    return n;
+}
+
+/* For PostgreSQL's index of topics, which has no more of them. */
+static void add_beginning(statement *st, const char *filter)
+{
+    text_buffer t = {0};
+    size_t n = literal_n(filter);
+    if (n == 0)
+        return;
+    text_add(&t, "^", 1);
+    add_level(&t, filter, n);
+    sql_add(st, " AND " LEDGER_TOPIC_BEGINS " ~ ");
+    add_owned(st, &t);
+}
+
+static void add_exact(statement *st, const char *topic)
+{
+    sql_add(st, " AND topic = ");
+    unsigned number = add_text(st, topic);
+    if (!st->postgres)
+        return;
+    sql_add(st, " AND " LEDGER_TOPIC_BEGINS " = left(");
+    sql_again(st, number);
+    sql_add(st, ", 500)");
+}
+
 static void add_topic(statement *st, const conditions *c)
 {
     text_buffer t = {0};
     if (!c->wild) {
-        sql_add(st, " AND topic = ");
-        add_text(st, c->topic);
+        add_exact(st, c->topic);
     } else if (st->postgres) {
+        add_beginning(st, c->topic);
         add_regex(&t, c->topic);
         sql_add(st, " AND topic ~ ");
         add_owned(st, &t);

@@ -6,6 +6,7 @@
 #include "unit.h"
 #include <inttypes.h>
 #include <poll.h>
+#include <sodium.h>
 #include <sqlite3.h>
 #include <time.h>
 
@@ -680,6 +681,27 @@ static void forget(void)
     finish();
 }
 
+/* MQTT's longest, which nothing makes shorter. */
+static void long_topics(void)
+{
+    static char topic[PEP_TOPIC_MAX + 1], command[4096];
+    start();
+    for (size_t i = 0; i < PEP_TOPIC_MAX; i++)
+        topic[i] = (char)('a' + randombytes_uniform(26));
+    record("a", "dev-1", 0);
+    record(topic, "dev-1", 1);
+    topic[2000] = '\0';
+    topic[1990] = '/';
+    record(topic, "dev-1", 2);
+    CU_ASSERT_TRUE(wait_recorded(3));
+    CU_ASSERT_EQUAL(ledger_counted(l).dropped, 0);
+    snprintf(command, sizeof command, "{\"command\":\"ledger.query\",\"topic\":\"%.2000s\"}", topic);
+    CU_ASSERT_EQUAL(rows_of(command), 1);
+    snprintf(command, sizeof command, "{\"command\":\"ledger.query\",\"topic\":\"%.1990s/#\"}", topic);
+    CU_ASSERT_EQUAL(rows_of(command), 1);
+    finish();
+}
+
 /* More than one transaction takes; and what was recorded just before is erased with the rest. */
 static void forget_many(void)
 {
@@ -867,6 +889,7 @@ static const unit_test common[] = {
     {"forget many", forget_many},
     {"retention", retention},
     {"closed and opened", closed_and_opened},
+    {"long topics", long_topics},
     {"more than there is room for", drop},
 };
 
