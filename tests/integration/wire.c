@@ -200,7 +200,7 @@ static void put_publish_properties(packet *p, uint16_t alias)
 
 void wire_publish(const wire *w, wire_message m)
 {
-    packet p = packet_new(m.n);
+    packet p = packet_new(strlen(m.topic) + m.n);
     put_string(&p, m.topic, strlen(m.topic));
     if (m.qos > 0)
         put_u16(&p, m.mid);
