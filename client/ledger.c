@@ -12,7 +12,6 @@
 #define TRIES            6
 #define PAUSE_MS         250 /* before the second try, and twice as long before each further one */
 #define FIELDS_ASKED_MAX 4
-#define NAME_MAX_BYTES   512
 
 static struct {
     const char *key, *since, *until, *topic, *signer;
@@ -62,10 +61,7 @@ int ledger_check_topic(const char *filter)
 bool ledger_name_valid(const char *name)
 {
     size_t n = strlen(name);
-    for (size_t i = 0; i < n; i++)
-        if ((unsigned char)name[i] < 0x20 || strchr("\"\\\x7f", name[i]) != NULL)
-            return false;
-    return n > 0 && n <= NAME_MAX_BYTES && pep_utf8_valid((const uint8_t *)name, n);
+    return n <= PEP_FACTS_MAX && pep_utf8_valid((const uint8_t *)name, n);
 }
 
 /* Takes NAME=VALUE apart, in its place. */

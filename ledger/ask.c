@@ -67,17 +67,10 @@ bool ask_number(ask_job *a, uint64_t *out, const char *name)
     return true;
 }
 
-/* What would need an escape in SQLite's path, or in JSON, can be recorded, and not be asked for. */
+/* Longer than all facts together none can be. */
 bool ask_field_name(ask_job *a, const char *member_name, const char *text)
 {
-    size_t n = text == NULL ? 0 : strlen(text);
-    bool ok = n >= 1 && n <= FIELD_NAME_MAX && strpbrk(text, "\"\\") == NULL;
-    for (size_t i = 0; ok && i < n; i++)
-        ok = (unsigned char)text[i] >= 0x20;
-    if (!ok)
-        ask_refuse(a, PEP_BAD_COMMAND, "%s: a field's name has 1 to %d bytes, without \" and \\", member_name,
-                   FIELD_NAME_MAX);
-    return ok;
+    return (text != NULL && strlen(text) <= PEP_FACTS_MAX) || wrong(a, member_name);
 }
 
 static bool read_fields(ask_job *a, conditions *out)

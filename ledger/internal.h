@@ -21,15 +21,14 @@
 #define SCRUB_WAIT_US 10000000 /* for readers of what was erased to end */
 #define ASKED_MAX     64       /* questions that wait */
 
-#define FIELDS_MAX     4
-#define FIELD_NAME_MAX 512 /* bytes */
-#define GROUPS_MAX     5000
-#define ERASURES_MAX   1000
-#define QUERY_MAX      1000
-#define QUERY_COUNT    100
-#define ANSWER_MAX     ((size_t)700 << 10) /* bytes of JSON */
-#define ADMIN_MS       30000               /* what a question may take */
-#define SIGNER_MS      5000
+#define FIELDS_MAX   4
+#define GROUPS_MAX   5000
+#define ERASURES_MAX 1000
+#define QUERY_MAX    1000
+#define QUERY_COUNT  100
+#define ANSWER_MAX   ((size_t)700 << 10) /* bytes of JSON */
+#define ADMIN_MS     30000               /* what a question may take */
+#define SIGNER_MS    5000
 
 /* ---- ledger.c ---- */
 
