@@ -163,7 +163,7 @@ static void add_number_of(statement *st, const char *of)
 static void add_keys(statement *st, const grouping *by)
 {
     static const char *const names[] = {" AS key_1, ", " AS key_2, ", " AS key_3, "};
-    for (unsigned i = 0; i < by->n; i++) {
+    for (unsigned i = 0; i < by->n && i < COUNT(names); i++) {
         add_key(st, by, by->kinds[i]);
         sql_add(st, names[i]);
     }

@@ -81,16 +81,25 @@ static bool take_row(void *ctx, const store_value *c, size_t n)
     return !p->rows.failed;
 }
 
+/* "TIME.ID", both within 64 bits. */
+static bool parse_cursor(const char *text, int64_t *time, int64_t *id)
+{
+    static const char digits[] = "0123456789";
+    size_t time_n = strspn(text, digits);
+    const char *second = text + time_n + (text[time_n] == '.');
+    size_t id_n = strspn(second, digits);
+    if (time_n < 1 || time_n > 16 || text[time_n] != '.' || id_n < 1 || id_n > 18 || second[id_n] != '\0')
+        return false;
+    *time = strtoll(text, NULL, 10);
+    *id = strtoll(second, NULL, 10);
+    return true;
+}
+
 static bool read_cursor(ask_job *a, int64_t *time, int64_t *id, bool *given)
 {
-    int end = 0;
-    char digits[] = "0123456789.";
     const char *text = json_get_text(a->request->command, "after");
-    *given = text != NULL;
-    if (cJSON_GetObjectItemCaseSensitive(a->request->command, "after") == NULL)
-        return true;
-    if (text != NULL && strlen(text) < 40 && strspn(text, digits) == strlen(text) &&
-        sscanf(text, "%16" SCNd64 ".%18" SCNd64 "%n", time, id, &end) == 2 && text[end] == '\0')
+    *given = cJSON_GetObjectItemCaseSensitive(a->request->command, "after") != NULL;
+    if (!*given || (text != NULL && parse_cursor(text, time, id)))
         return true;
     ask_refuse(a, PEP_BAD_COMMAND, "after is not what it must be: take `next` of the answer before");
     return false;
