@@ -49,6 +49,20 @@ double process_cpu_us(pid_t pid)
     return (double)(user + system) * 1e6 / (double)sysconf(_SC_CLK_TCK);
 }
 
+/* The first field of schedstat: nanoseconds on a processor. */
+double thread_cpu_us(pid_t pid)
+{
+    char path[64];
+    char text[128];
+    snprintf(path, sizeof(path), "/proc/%d/task/%d/schedstat", (int)pid, (int)pid);
+    FILE *file = fopen(path, "re");
+    if (file == NULL)
+        return -1;
+    double us = fgets(text, sizeof(text), file) != NULL ? strtod(text, NULL) / 1e3 : -1;
+    fclose(file);
+    return us;
+}
+
 static int compare(const void *a, const void *b)
 {
     double x = *(const double *)a, y = *(const double *)b;

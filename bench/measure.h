@@ -14,6 +14,9 @@ double cpu_us(void);
 /* The same of another process, in steps of 10 ms; below 0 where there is none. */
 double process_cpu_us(pid_t pid);
 
+/* Of its first thread alone, exactly; below 0 where the kernel does not count that. */
+double thread_cpu_us(pid_t pid);
+
 /* Sorts the values. */
 double median(double *values, size_t count);
 
