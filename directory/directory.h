@@ -107,6 +107,9 @@ void directory_control(directory *d, const directory_asker *asker, const uint8_t
 /* Answers a request, whose asker may have gone, and frees it. `json` NULL: there was no memory for an answer. */
 void directory_answer(directory *d, directory_request *request, const char *json, size_t n);
 
+/* From any thread: nobody waits for the answer any more. */
+bool directory_asker_gone(const directory_request *request);
+
 /* Instead, where the abuse budget forbids to look at it. */
 void directory_rate_limited(directory *d, const directory_asker *asker);
 

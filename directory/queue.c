@@ -217,6 +217,11 @@ void directory_answer(directory *d, directory_request *request, const char *json
     control_free_requests(request);
 }
 
+bool directory_asker_gone(const directory_request *request)
+{
+    return atomic_load(&request->asker->gone);
+}
+
 static void hand_on(directory *d, control_job *job)
 {
     directory_request *next;

@@ -103,6 +103,10 @@ static bool read_topic(ask_job *a, conditions *out)
     if (out->topic == NULL || !pep_filter_valid(out->topic, strlen(out->topic)))
         return wrong(a, "topic");
     out->wild = strpbrk(out->topic, "+#") != NULL;
+    if (out->wild && strlen(out->topic) > WILD_MAX) {
+        ask_refuse(a, PEP_BAD_COMMAND, "topic: a filter with wildcards has at most %d bytes", WILD_MAX);
+        return false;
+    }
     return true;
 }
 
@@ -221,19 +225,28 @@ static store_result ask_work(store_job *job, store *s)
     a->answer_n = 0;
     a->more = false;
     a->doing = a->done;
-    if (!judge(a))
+    if (!judge(a) || (!a->kind->writes && directory_asker_gone(a->request)))
         return STORE_OK;
     store_result result = a->kind->writes ? STORE_OK : store_limit(s, a->request->admin ? ADMIN_MS : SIGNER_MS);
     return result == STORE_OK ? a->kind->run(a, s) : result;
+}
+
+static void ask_late(ask_job *a)
+{
+    a->job.result = STORE_AWAY;
+    ask_end(a);
 }
 
 static void ask_done(store_job *job)
 {
     ask_job *a = (ask_job *)job;
     bool good = job->result == STORE_OK && a->reason == PEP_OK;
+    bool overtook = good && a->kind->writes && a->l->held.first != NULL; /* what was recorded before it, and failed */
     a->done = good ? a->doing : a->done;
     if (good && a->more)
         ask_again(a);
+    else if (overtook)
+        ask_late(a);
     else if (good && a->kind->writes)
         forget_wait(a);
     else
@@ -251,10 +264,8 @@ static bool add(ask_job *a)
 
 void ask_again(ask_job *a)
 {
-    if (!a->l->closing && add(a))
-        return;
-    a->job.result = STORE_AWAY;
-    ask_end(a);
+    if (a->l->closing || !add(a))
+        ask_late(a);
 }
 
 static const ask_kind *kind_of(const cJSON *command)
@@ -284,10 +295,9 @@ void ledger_ask(ledger *l, directory_request *request)
         return;
     }
     bool in_order = a->kind == NULL || !a->kind->writes || ledger_hand_over(l);
-    if (l->asked++ < ASKED_MAX && in_order) {
+    unsigned most = request->admin ? ASKED_MAX : ASKED_OTHERS;
+    if (l->asked++ < most && in_order)
         ask_again(a);
-        return;
-    }
-    a->job.result = STORE_AWAY;
-    ask_end(a);
+    else
+        ask_late(a);
 }

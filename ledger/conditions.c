@@ -224,6 +224,8 @@ static void add_topic(statement *st, const conditions *c)
     text_buffer t = {0};
     if (!c->wild) {
         add_exact(st, c->topic);
+    } else if (c->looks) {
+        st->filter = c->topic;
     } else if (st->postgres) {
         add_beginning(st, c->topic);
         add_regex(&t, c->topic);

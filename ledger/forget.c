@@ -1,5 +1,6 @@
 /* ledger.forget and ledger.erasures: what admins erase, and what is told of it. */
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -21,11 +22,9 @@ static bool read_forget(ask_job *a, conditions *c)
 static void name_conditions(char out[32], const ask_job *a, const conditions *c)
 {
     bool before = cJSON_GetObjectItemCaseSensitive(a->request->command, "before") != NULL;
-    out[0] = '\0';
-    strcat(out, c->signer != NULL ? "signer " : "");
-    strcat(out, c->topic != NULL ? "topic " : "");
-    strcat(out, before ? "before " : "");
-    out[strlen(out) - 1] = '\0';
+    int n = snprintf(out, 32, "%s%s%s", c->signer != NULL ? "signer " : "", c->topic != NULL ? "topic " : "",
+                     before ? "before " : "");
+    out[n - 1] = '\0';
 }
 
 /* ---- a part of it ---- */
@@ -58,6 +57,7 @@ static store_result find_part(part *p, const ask_job *a, conditions c, store *s)
 {
     statement st;
     sql_begin(&st, s);
+    c.looks = true;
     if (c.from_us < (uint64_t)a->done.time)
         c.from_us = (uint64_t)a->done.time; /* nor what lies before it in an index */
     sql_add(&st, "SELECT id, time, topic");
@@ -67,7 +67,7 @@ static store_result find_part(part *p, const ask_job *a, conditions c, store *s)
     sql_add(&st, ", ");
     sql_param(&st, store_int(a->done.id));
     sql_add(&st, ") ORDER BY time, id LIMIT ");
-    sql_param(&st, store_int(FORGET_ROWS * (st.filter == NULL ? 1 : 10)));
+    sql_param(&st, store_int(st.filter == NULL ? FORGET_ROWS : FORGET_LOOKS));
     p->st = &st;
     store_result result = sql_run(s, &st, take_row, p);
     p->st = NULL;
@@ -181,7 +181,8 @@ static void tell(ask_job *a)
     bool off = l->scrubs && !atomic_load(&l->dirty);
     l->counters.erased += a->done.count;
     ledger_say(l, 'n', "%s had %" PRIu64 " rows of the ledger erased", a->request->id, a->done.count);
-    if (a->data == NULL || cJSON_AddBoolToObject(a->data, "scrubbed", off) == NULL)
+    if (a->data == NULL || cJSON_AddBoolToObject(a->data, "scrubbed", off) == NULL ||
+        !json_add_text(a->data, "store", l->scrubs ? "sqlite" : "postgresql"))
         ask_no_memory(a);
     ask_end(a);
 }

@@ -15,12 +15,17 @@
 #define BATCH_AGE_US  500000 /* the oldest of a batch waits no longer: what a kill -9 can lose */
 #define RETRY_US      1000000
 #define PURGE_US      5000000
-#define PURGE_ROWS    1000 /* in one transaction */
-#define FORGET_ROWS   1000 /* likewise */
+#define PURGE_ROWS    1000  /* in one transaction */
+#define FORGET_ROWS   1000  /* likewise */
+#define FORGET_LOOKS  10000 /* rows that are looked at for that */
 #define SCRUB_TRY_US  100000
+#define CUT_US        10000000
+#define LET_WRITE_MS  700      /* a batch, and its commit */
 #define SCRUB_WAIT_US 10000000 /* for readers of what was erased to end */
 #define ASKED_MAX     64       /* questions that wait */
+#define ASKED_OTHERS  48       /* of these, of others than admins */
 
+#define WILD_MAX     512 /* bytes of a filter with wildcards: a long one costs PostgreSQL seconds to understand */
 #define FIELDS_MAX   4
 #define GROUPS_MAX   5000
 #define ERASURES_MAX 1000
@@ -45,9 +50,11 @@ struct ledger {
     store_worker *writer, *reader;
     bool scrubs;       /* the store can take what is deleted off the disk */
     atomic_bool dirty; /* something was deleted, and is there still; the writer's thread sets it */
-    batch *open;       /* being filled; NULL: none */
-    batch *spare;      /* empty; NULL: none */
-    batch_list held;   /* which the store did not take, and gets again */
+    atomic_bool waits_for_reader;
+    uint64_t cut_us; /* the writer's thread's: when it cuts the write-ahead log next */
+    batch *open;     /* being filled; NULL: none */
+    batch *spare;    /* empty; NULL: none */
+    batch_list held; /* which the store did not take, and gets again */
     uint64_t retry_us;
     uint64_t rows, bytes; /* that wait, in all batches */
     uint64_t purge_us;
@@ -87,6 +94,7 @@ struct batch {
     uint64_t begun_us; /* when its first row came */
     unsigned tries;
     unsigned rows, lost; /* lost: that the store does not take, whatever else it takes */
+    char why[200];       /* of the last of these */
     size_t n;
     uint8_t bytes[BATCH_BYTES];
 };
@@ -135,6 +143,7 @@ typedef struct {
     const char *signer; /* NULL: any */
     const char *topic;  /* a filter; NULL: any */
     bool wild;          /* it has wildcards */
+    bool looks;         /* its rows are to be looked at one by one, so that a LIMIT limits what is read */
     unsigned field_n;
     struct {
         const char *name, *value;

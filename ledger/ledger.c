@@ -2,6 +2,7 @@
 #include "ledger/ledger.h"
 
 #include <inttypes.h>
+#include <poll.h>
 #include <sodium.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -87,6 +88,15 @@ static void tell_failure(ledger *l)
                why.text);
 }
 
+/* Whatever the store has against a row, it would have against it again. */
+static void tell_lost(ledger *l, const batch *b)
+{
+    if (b->lost > 0)
+        ledger_say(l, 'e', "messages that asked to be recorded and that the store refused for good: %u: %s", b->lost,
+                   b->why);
+    l->told_dropped += b->lost;
+}
+
 static void tell_recovery(ledger *l)
 {
     if (l->failing)
@@ -101,16 +111,17 @@ static void batch_done(store_job *job)
     if (job->result == STORE_OK) {
         l->counters.recorded += b->rows - b->lost;
         l->counters.dropped += b->lost;
+        tell_lost(l, b);
         tell_recovery(l);
         forget_batch(b);
         return;
     }
-    if (job->result != STORE_AWAY) {
-        b->tries++;
+    bool one_row = job->result == STORE_FAILED && b->tries == 0; /* perhaps: then the others go by themselves */
+    b->tries += job->result == STORE_FAILED;
+    if (!one_row && job->result != STORE_AWAY)
         tell_failure(l);
-    }
     push(&l->held, b);
-    l->retry_us = ledger_us() + RETRY_US;
+    l->retry_us = one_row ? 0 : ledger_us() + RETRY_US;
 }
 
 /* In their order, and as long as the store takes them. */
@@ -187,13 +198,31 @@ bool ledger_has_room(const ledger *l)
     return l->rows < LEDGER_ROWS_MAX && l->bytes < LEDGER_BYTES_MAX && !l->away && !l->failing;
 }
 
-/* In the writer's thread. */
+/*
+ * In the writer's thread. Whoever reads without a pause keeps the write-ahead log from being cut, with what was erased
+ * in it; so from time to time the reader has to wait.
+ */
 static void followed(void *ctx, store *s, bool committed)
 {
     ledger *l = ctx;
     bool scrubbed;
-    if (committed && atomic_load(&l->dirty) && store_scrub(s, &scrubbed) == STORE_OK)
+    uint64_t now = ledger_us();
+    if (!committed || (!atomic_load(&l->dirty) && now < l->cut_us))
+        return;
+    bool done = store_scrub(s, &scrubbed) == STORE_OK;
+    if (done) {
         atomic_store(&l->dirty, false);
+        l->cut_us = now + CUT_US;
+    }
+    atomic_store(&l->waits_for_reader, !done);
+}
+
+/* In the reader's thread, between two questions. */
+static void let_write(void *ctx)
+{
+    ledger *l = ctx;
+    for (int ms = 0; ms < LET_WRITE_MS && atomic_load(&l->waits_for_reader); ms += 5)
+        poll(NULL, 0, 5);
 }
 
 /* ---- what ends by itself ---- */
@@ -323,10 +352,12 @@ ledger *ledger_open(pep_error *error, const char *url, const uint8_t gate[PEP_KI
         return NULL;
     }
     const store_worker_hooks writes = {.ctx = l, .followed = followed};
-    const store_worker_hooks reads = {.batch_ms = 1}; /* none waits for another's answer */
+    const store_worker_hooks reads = {
+        .ctx = l, .before = let_write, .batch_ms = 1}; /* none waits for another's answer */
     l->hooks = *hooks;
     memcpy(l->gate, gate, sizeof l->gate);
     l->writer = start_worker(url, error, false, &writes, &l->scrubs);
+    atomic_store(&l->dirty, l->scrubs); /* what an earlier broker deleted may be on the disk */
     if (l->writer != NULL)
         l->reader = start_worker(url, error, true, &reads, &l->scrubs);
     if (l->reader != NULL)
@@ -356,6 +387,7 @@ void ledger_close(ledger *l)
         retry(l);
         hand_over(l);
     }
+    store_worker_interrupt(l->reader);
     store_worker_stop(l->reader);
     store_worker_stop(l->writer);
     forget_tick(l);

@@ -1,6 +1,7 @@
 /* Batches: rows in the broker's memory, and into the store. And what ends by itself. */
 #include <inttypes.h>
 #include <sodium.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -206,6 +207,7 @@ static store_result insert_each(batch *b, store *s)
             result = store_keep(s);
         } else if (this == STORE_FAILED || this == STORE_CONFLICT) {
             b->lost++;
+            snprintf(b->why, sizeof b->why, "%s", store_why(s));
             result = store_undo(s);
         } else {
             result = this;
@@ -224,7 +226,8 @@ store_result batch_work(store_job *job, store *s)
         return result;
     if (b->tries > 0)
         return insert_each(b, s);
-    return is_postgres(s) ? insert_many(b, s, NULL) : insert_rows(b, s);
+    result = is_postgres(s) ? insert_many(b, s, NULL) : insert_rows(b, s);
+    return result == STORE_CONFLICT ? STORE_FAILED : result; /* a constraint that somebody else has made */
 }
 
 /* ---- what ends by itself ---- */

@@ -3,6 +3,7 @@
 #define STORE_BACKEND_H
 
 #include "store/store.h"
+#include <stdatomic.h>
 
 #define STORE_COLUMNS_MAX    32
 #define STORE_PARAMETERS_MAX 32
@@ -45,6 +46,7 @@ struct store {
     int64_t changed;
     bool running;   /* a query whose rows are being handed out */
     bool read_only; /* set before `open` */
+    atomic_bool interrupted;
 };
 
 extern const store_backend store_sqlite;

@@ -14,6 +14,8 @@
 #include <string.h>
 #include <time.h>
 
+#define SLICE_MS 50
+
 #define TEXT_OF(x)  TEXT_OF_(x)
 #define TEXT_OF_(x) #x
 
@@ -176,11 +178,15 @@ static store_result fail_of(postgres_store *s, const PGresult *r)
     return fail(s, state == NULL ? STORE_AWAY : meaning(state), message);
 }
 
-static bool wait_for(PGconn *c, bool writing, uint64_t end_ms)
+/* For a while: whoever wants it to end must not wait for the server. */
+static bool wait_for(const postgres_store *s, bool writing, uint64_t end_ms)
 {
-    struct pollfd fd = {.fd = PQsocket(c), .events = (short)(POLLIN | (writing ? POLLOUT : 0))};
+    struct pollfd fd = {.fd = PQsocket(s->c), .events = (short)(POLLIN | (writing ? POLLOUT : 0))};
     uint64_t now = now_ms();
-    return now < end_ms && (poll(&fd, 1, (int)(end_ms - now)) >= 0 || errno == EINTR);
+    if (now >= end_ms || atomic_load(&s->base.interrupted))
+        return false;
+    int ms = end_ms - now < SLICE_MS ? (int)(end_ms - now) : SLICE_MS;
+    return poll(&fd, 1, ms) >= 0 || errno == EINTR;
 }
 
 /* NULL: there are no more, or the connection is lost. */
@@ -193,7 +199,7 @@ static PGresult *next_result(postgres_store *s)
             break;
         if (left == 0 && !PQisBusy(s->c))
             return PQgetResult(s->c);
-        if (!wait_for(s->c, left > 0, end)) {
+        if (!wait_for(s, left > 0, end)) {
             lose(s, "it does not answer");
             return NULL;
         }

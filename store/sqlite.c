@@ -21,9 +21,16 @@ typedef struct {
     sqlite3_stmt *statement;
 } prepared;
 
+/* The database file's functions, with our own for writing. */
+typedef struct {
+    sqlite3_io_methods own; /* first: what the file points to */
+    const sqlite3_io_methods *theirs;
+} cleaning;
+
 typedef struct {
     store base;
     sqlite3 *db;
+    cleaning cleaning;
     char path[PATH_MAX];
     char user[STORE_USER_MAX];
     prepared *known;
@@ -240,6 +247,65 @@ static store_result execute(store *base, const char *sql)
     return code == SQLITE_OK ? STORE_OK : fail(s, code);
 }
 
+/* ---- what rows leave on their way ---- */
+
+#define PAGE_MAX      65536
+#define FIRST_HEADER  100        /* bytes in front of the first page's header */
+#define PAGES_MAX     "33554431" /* 128 GiB: up to there no page of another kind begins like one of a b-tree */
+#define BTREE_CELLS   3          /* where a page's header has the number of its cells, in two bytes */
+#define BTREE_CONTENT 5          /* and where their content begins */
+
+static size_t read_two(const uint8_t *p)
+{
+    return (size_t)p[0] << 8 | p[1];
+}
+
+/* https://www.sqlite.org/fileformat.html, 1.6: kinds of b-tree pages, and their headers' length; 0: none of these. */
+static size_t header_bytes(uint8_t kind)
+{
+    return kind == 10 || kind == 13 ? 8 : kind == 2 || kind == 5 ? 12 : 0;
+}
+
+/*
+ * secure_delete overwrites what is deleted where it lies. But where a page was split or merged, rows that went to
+ * another page leave a copy between the list of cells and their content, which nobody would ever delete.
+ */
+static void clean_page(uint8_t *page, size_t n, bool first)
+{
+    size_t at = first ? FIRST_HEADER : 0;
+    size_t header = header_bytes(page[at]);
+    size_t begin = at + header + 2 * read_two(page + at + BTREE_CELLS);
+    size_t end = read_two(page + at + BTREE_CONTENT);
+    if (end == 0)
+        end = PAGE_MAX;
+    if (header > 0 && begin < end && end <= n)
+        memset(page + begin, 0, end - begin);
+}
+
+static int write_clean(sqlite3_file *file, const void *bytes, int n, sqlite3_int64 offset)
+{
+    uint8_t page[PAGE_MAX];
+    const cleaning *c = (const cleaning *)(const void *)file->pMethods;
+    if (n < 512 || n > PAGE_MAX)
+        return c->theirs->xWrite(file, bytes, n, offset);
+    memcpy(page, bytes, (size_t)n);
+    clean_page(page, (size_t)n, offset == 0);
+    return c->theirs->xWrite(file, page, n, offset);
+}
+
+/* Behind the write-ahead log, which is cut, the database itself is written page by page. */
+static store_result keep_clean(sqlite_store *s)
+{
+    sqlite3_file *file = NULL;
+    int code = sqlite3_file_control(s->db, "main", SQLITE_FCNTL_FILE_POINTER, &file);
+    if (code != SQLITE_OK || file == NULL || file->pMethods == NULL)
+        return fail(s, code);
+    s->cleaning = (cleaning){.own = *file->pMethods, .theirs = file->pMethods};
+    s->cleaning.own.xWrite = write_clean;
+    file->pMethods = &s->cleaning.own;
+    return execute(&s->base, "PRAGMA max_page_count=" PAGES_MAX);
+}
+
 static uint64_t now_us(void)
 {
     struct timespec now;
@@ -251,7 +317,7 @@ static uint64_t now_us(void)
 static int is_late(void *ctx)
 {
     const sqlite_store *s = ctx;
-    return s->end_us != 0 && now_us() > s->end_us;
+    return atomic_load(&s->base.interrupted) || (s->end_us != 0 && now_us() > s->end_us);
 }
 
 static store_result limit(store *base, unsigned ms)
@@ -276,6 +342,8 @@ static store_result set_up(sqlite_store *s)
         result = use_wal(s);
     if (result == STORE_OK && s->base.read_only)
         result = execute(&s->base, "PRAGMA query_only=ON");
+    if (result == STORE_OK && !s->base.read_only)
+        result = keep_clean(s);
     return result == STORE_OK ? execute(&s->base, "PRAGMA synchronous=FULL") : result;
 }
 

@@ -292,6 +292,11 @@ store_result store_limit(store *s, unsigned ms)
     return s->backend->limit(s, ms);
 }
 
+void store_interrupt(store *s)
+{
+    atomic_store(&s->interrupted, true);
+}
+
 store_result store_scrub(store *s, bool *scrubbed)
 {
     *scrubbed = false;

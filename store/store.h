@@ -124,6 +124,9 @@ store_result store_run_once(store *s, const char *sql, const store_value *parame
  */
 store_result store_limit(store *s, unsigned ms);
 
+/* From any thread: what runs, and what is begun later, ends as STORE_SLOW or STORE_AWAY. */
+void store_interrupt(store *s);
+
 /*
  * Outside of a transaction: what was deleted is gone from the disk as well. SQLite: what secure_delete overwrote is
  * written to the database, and the write-ahead log is cut to nothing; STORE_AWAY where somebody still reads what stood

@@ -550,6 +550,12 @@ void store_worker_why(store_worker *w, store_error *out)
     pthread_mutex_unlock(&w->lock);
 }
 
+void store_worker_interrupt(store_worker *w)
+{
+    if (w != NULL)
+        store_interrupt(w->s);
+}
+
 void store_worker_stop(store_worker *w)
 {
     if (w == NULL)

@@ -101,6 +101,9 @@ store_worker_counters store_worker_counted(store_worker *w);
 /* What failed last, one line, for the log; empty where nothing did. */
 void store_worker_why(store_worker *w, store_error *out);
 
+/* What runs ends at once, and what waits fails: before store_worker_stop, where nothing of it matters any more. */
+void store_worker_interrupt(store_worker *w);
+
 /* Commits what waits (for at most STORE_PATIENCE_MS), calls `done` of all, ends the thread, and closes the store. */
 void store_worker_stop(store_worker *w);
 

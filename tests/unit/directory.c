@@ -1828,7 +1828,9 @@ static uint64_t owe(size_t bytes)
 {
     control_client *client = find_asker();
     uint64_t paid_us = now_ms() * 1000 + bytes * 1000000 / CLIENT_RATE;
-    CU_ASSERT_PTR_NOT_NULL_FATAL(client);
+    CU_ASSERT_PTR_NOT_NULL(client);
+    if (client == NULL)
+        return 0;
     if (client->paid_us < paid_us)
         client->paid_us = paid_us;
     return client->paid_us;
