@@ -10,14 +10,18 @@
  * The indexes of times grow at their end alone. Those by signer and topic cost most of what writing costs: without them
  * each question would read all rows of its time. PostgreSQL takes no more than 2,704 bytes into an index, and a topic
  * may have 65,535: there its beginning stands for it, and what asks for a topic asks for that, too.
+ *
+ * None has the id at its end: SQLite puts it there by itself, and PostgreSQL sorts rows of one moment when they are
+ * asked for. Of an index of nothing but the time PostgreSQL knows that it has the order of the table, and that a range
+ * of it is read in one go.
  */
-#define LEDGER(ID, BLOB, BOOLEAN, SMALL, ORDERED, JSON, TOPIC, BEHIND)                                                 \
+#define LEDGER(ID, BLOB, BOOLEAN, SMALL, ORDERED, JSON, TOPIC)                                                         \
     "CREATE TABLE pep_ledger (id " ID ", time BIGINT NOT NULL, topic " ORDERED " NOT NULL, signer " ORDERED            \
     " NOT NULL, kid " BLOB " NOT NULL, seq BIGINT NOT NULL, size BIGINT NOT NULL, payload BIGINT NOT NULL, qos " SMALL \
     " NOT NULL, retained " BOOLEAN " NOT NULL, fields " JSON " NOT NULL, expires BIGINT, gate " BLOB " NOT NULL);"     \
-    "CREATE INDEX pep_ledger_by_time ON pep_ledger (time" BEHIND ");"                                                  \
-    "CREATE INDEX pep_ledger_by_signer ON pep_ledger (signer, time" BEHIND ");"                                        \
-    "CREATE INDEX pep_ledger_by_topic ON pep_ledger (" TOPIC ", time" BEHIND ");"                                      \
+    "CREATE INDEX pep_ledger_by_time ON pep_ledger (time);"                                                            \
+    "CREATE INDEX pep_ledger_by_signer ON pep_ledger (signer, time);"                                                  \
+    "CREATE INDEX pep_ledger_by_topic ON pep_ledger (" TOPIC ", time);"                                                \
     "CREATE INDEX pep_ledger_by_expiry ON pep_ledger (expires) WHERE expires IS NOT NULL;"                             \
     "CREATE TABLE pep_ledger_erasures (id " ID ", time BIGINT NOT NULL, author " ORDERED                               \
     " NOT NULL, conditions " ORDERED " NOT NULL, count BIGINT NOT NULL, oldest BIGINT, newest BIGINT);"                \
@@ -25,10 +29,9 @@
     "CREATE INDEX pep_ledger_batches_by_time ON pep_ledger_batches (time)"
 
 static const store_migration migrations[] = {
-    {/* an INTEGER PRIMARY KEY stands behind every index by itself */
-     LEDGER("INTEGER PRIMARY KEY AUTOINCREMENT", "BLOB", "BIGINT", "BIGINT", "TEXT", "TEXT", "topic", ""),
+    {LEDGER("INTEGER PRIMARY KEY AUTOINCREMENT", "BLOB", "BIGINT", "BIGINT", "TEXT", "TEXT", "topic"),
      LEDGER("BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY", "BYTEA", "BOOLEAN", "SMALLINT", "TEXT COLLATE \"C\"",
-            "JSONB", LEDGER_TOPIC_BEGINS, ", id")},
+            "JSONB", LEDGER_TOPIC_BEGINS)},
 };
 
 store_schema ledger_schema(bool read_only)

@@ -37,6 +37,7 @@ static bool is_word(const char *p, size_t n)
     static const char *const words[] = {
         "SELECT",
         "UNION",
+        "left",
         "ALL",
         "NULL",
         "false",
