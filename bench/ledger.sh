@@ -2,7 +2,7 @@
 # What the ledger costs: the broker, for recording, and whoever asks, with many rows. See bench/README.md.
 #
 #   bench/ledger.sh BUILD_FOLDER cost [ROUNDS [SECONDS]]     5 rounds of 4 seconds, unless told otherwise
-#   bench/ledger.sh BUILD_FOLDER rows [COUNT [FOLDER]]       10,000,000 rows, in FOLDER, which is empty, or in /tmp
+#   bench/ledger.sh BUILD_FOLDER rows [COUNT]                10,000,000 rows; 500 bytes each in /tmp
 # shellcheck disable=SC2034,SC2154 # common.sh sets bin, work, port and so on
 set -euo pipefail
 if [ $# -lt 2 ] || ! [[ $2 =~ ^(cost|rows)$ ]]; then
@@ -108,11 +108,9 @@ questions() { # SQLite|PostgreSQL URL COUNT
   done
 }
 
-rows() { # COUNT FOLDER
-  local folder
-  folder=$(mktemp -d "$2/pep-ledger-XXXXXX")
-  questions SQLite "sqlite:$folder/ledger.db" "$1"
-  rm -r "$folder"
+rows() { # COUNT
+  questions SQLite "sqlite:$work/ledger.db" "$1"
+  rm "$work"/ledger.db*
   if has_postgres; then
     start_postgres
     fresh_database
@@ -122,6 +120,6 @@ rows() { # COUNT FOLDER
 
 case $2 in
   cost) cost "${3:-5}" "${4:-4}" ;;
-  rows) rows "${3:-10000000}" "${4:-/tmp}" ;;
+  rows) rows "${3:-10000000}" ;;
 esac
-awk -v count="${3:-}" -f "$here/ledger.awk" "$work/results"
+awk -v count="${3:-10000000}" -f "$here/ledger.awk" "$work/results"
