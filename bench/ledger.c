@@ -192,7 +192,8 @@ static void fill(bench *b)
 
 /* ---- asking ---- */
 
-typedef enum { ALWAYS, MANY, FEW } span; /* the time that is asked about: all, TOUCHED rows, or a hundredth of these */
+/* The time that is asked about: all; TOUCHED rows, or a tenth where these are more; a hundredth of TOUCHED. */
+typedef enum { ALWAYS, MANY, FEW } span;
 
 typedef struct {
     const char *name, *command, *members;
@@ -261,7 +262,7 @@ static void write_command(const bench *b, char *out, size_t cap, const question 
 {
     uint64_t from = BEGIN_US + SPAN_US / 2;
     uint64_t rows = q->when == MANY ? TOUCHED : TOUCHED / 100;
-    uint64_t time = rows < b->count / 2 ? SPAN_US / b->count * rows : SPAN_US / 2;
+    uint64_t time = rows < b->count / 10 ? SPAN_US / b->count * rows : SPAN_US / 10;
     char times[96] = "";
     if (q->when != ALWAYS)
         snprintf(times, sizeof times, ",\"from\":%" PRIu64 ",\"to\":%" PRIu64, from, from + time);
