@@ -137,6 +137,11 @@ char *ledger_describe(void)
     return NULL;
 }
 
+void ledger_say_none(void)
+{
+    warn("no recorded message matches");
+}
+
 int ledger_form(sheet_form *out, bool json, bool csv)
 {
     *out = json ? FORM_JSON : csv ? FORM_CSV : FORM_TABLE;

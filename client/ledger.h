@@ -29,6 +29,9 @@ int ledger_check_topic(const char *filter);
 /* The conditions in a line for people, times left out; NULL: no memory. To be freed. */
 char *ledger_describe(void);
 
+/* A line on stderr, for what came to nothing and is no error. */
+void ledger_say_none(void);
+
 /* The form that the flags choose: 0, or 2 after a line. */
 int ledger_form(sheet_form *out, bool json, bool csv);
 
@@ -72,6 +75,7 @@ typedef struct {
     bool newest;
     int (*take)(void *owner, const ledger_row *row);
     void *owner;
+    bool *left_out; /* may be NULL: is set where more rows than the limit match */
 } ledger_reading;
 
 /* Reads the rows that the conditions mean, page by page. 0, or an exit code after a line. */

@@ -110,6 +110,8 @@ static int move_on(paging *p, const cJSON *data, bool empty)
 {
     const cJSON *next = cJSON_GetObjectItemCaseSensitive(data, "next");
     p->more = next != NULL && p->left > 0;
+    if (next != NULL && p->left == 0 && p->what->left_out != NULL)
+        *p->what->left_out = true;
     if (!p->more)
         return DONE;
     const char *cursor = cJSON_GetStringValue(next);
@@ -160,24 +162,45 @@ static const option options[] = {
     {0},
 };
 
+typedef struct {
+    sheet rows;
+    uint64_t limit, printed;
+    bool left_out;
+} querying;
+
 static int take_row(void *owner, const ledger_row *row)
 {
+    querying *q = owner;
     cell cells[ROW_COLUMNS];
     row_cells(cells, row);
-    sheet_row(owner, cells);
+    sheet_row(&q->rows, cells);
+    q->printed++;
     return DONE;
+}
+
+/* Else a hundred rows look like all there are, and none like a command that did nothing. */
+static void tell_extent(const querying *q)
+{
+    if (q->left_out)
+        warn("only the %s %llu: there are more; see --limit, --newest and 'pep ledger export'",
+             args.newest ? "newest" : "oldest", (unsigned long long)q->limit);
+    else if (q->printed == 0)
+        ledger_say_none();
 }
 
 static int query(session *s, sheet_form form)
 {
-    sheet rows;
+    querying q = {.limit = args.limit.given ? args.limit.value : LIMIT};
     const ledger_reading what = {
-        .limit = args.limit.given ? args.limit.value : LIMIT, .newest = args.newest, .take = take_row, .owner = &rows};
+        .limit = q.limit, .newest = args.newest, .take = take_row, .owner = &q, .left_out = &q.left_out};
     int code = ledger_open(s);
     if (code != DONE)
         return code;
-    sheet_begin(&rows, form, stdout, row_columns, ROW_COLUMNS);
-    return ledger_finish(&rows, ledger_read(s, &what));
+    sheet_begin(&q.rows, form, stdout, row_columns, ROW_COLUMNS);
+    code = ledger_finish(&q.rows, ledger_read(s, &what));
+    if (code == DONE)
+        tell_extent(&q);
+    return code;
 }
 
 static int run(void)

@@ -84,6 +84,16 @@ static bool says(const char *text)
     return found;
 }
 
+/* What stderr has is this one line, without its \n. */
+static bool warns(const char *line)
+{
+    size_t n = strlen(line);
+    bool same = strncmp(tool_err, line, n) == 0 && strcmp(tool_err + n, "\n") == 0;
+    if (!same)
+        printf("\n    not '%s' but: %s", line, tool_err);
+    return same;
+}
+
 /* How many rows `words` find, as `who`. */
 static size_t found(const char *words)
 {
@@ -115,6 +125,29 @@ static void test_forms(void)
     CU_ASSERT_EQUAL(lines(tool_out), 3);
     CU_ASSERT_TRUE(says(",2,1,false,\"{\"\"temp\"\":\"\"021\"\"}\"\r\n"));
     CU_ASSERT_TRUE(strstr(tool_out, "021") < strstr(tool_out, "so uth"));
+    tool_leave();
+}
+
+/* What is not printed is told of, beside it. */
+static void test_extent(void)
+{
+    static const char more[] = "there are more; see --limit, --newest and 'pep ledger export'";
+    char line[128];
+    enter();
+    tool_expect(0, "ledger query " ADMIN, NULL);
+    CU_ASSERT_TRUE(tool_out[0] == '\0' && warns("pep: no recorded message matches"));
+    say_all();
+    CU_ASSERT_TRUE(found("--limit 6 " ADMIN) == 6 && tool_err[0] == '\0');
+    CU_ASSERT_EQUAL(found("--limit 5 " ADMIN), 5);
+    (void)snprintf(line, sizeof(line), "pep: only the oldest 5: %s", more);
+    CU_ASSERT_TRUE(warns(line));
+    tool_expect(0, "ledger query --csv --newest --limit 1 " ADMIN, "time,");
+    (void)snprintf(line, sizeof(line), "pep: only the newest 1: %s", more);
+    CU_ASSERT_TRUE(warns(line));
+    CU_ASSERT_EQUAL(found("--limit 2 -t t/1 " ADMIN), 2); /* the rest is on other topics */
+    CU_ASSERT_STRING_EQUAL(tool_err, "");
+    tool_expect(0, "ledger query --csv --signer nobody " ADMIN, "time,");
+    CU_ASSERT_TRUE(warns("pep: no recorded message matches"));
     tool_leave();
 }
 
@@ -368,6 +401,7 @@ static void test_forget(void)
 
 static const unit_test tests[] = {
     {"query, in all forms", test_forms},
+    {"what is left out", test_extent},
     {"conditions", test_conditions},
     {"times", test_times},
     {"who may ask", test_who},
