@@ -50,31 +50,56 @@ static cJSON *make_forget(void)
     return asked;
 }
 
-static int print_forgotten(const erased *e, bool scrubbed)
+/* Where the bytes of what was erased are now. */
+typedef enum { BYTES_GONE, BYTES_READ, BYTES_STAY } remains;
+
+/* Older gates do not say what their store is: then no more is promised than the one that promises least. */
+static remains read_remains(const cJSON *data)
+{
+    const char *kind = text_field(data, "store");
+    if (cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(data, "scrubbed")))
+        return BYTES_GONE;
+    return kind != NULL && strcmp(kind, "sqlite") == 0 ? BYTES_READ : BYTES_STAY;
+}
+
+static void print_remains(bool one, remains bytes)
+{
+    static const char *const texts[] = {
+        [BYTES_GONE] = "are overwritten on the broker's disk",
+        [BYTES_READ] = "are still on the broker's disk, because somebody is reading there; they go when that ends",
+        [BYTES_STAY] = "stay in the database's files for now: see OPERATIONS, Erasing",
+    };
+    printf("; %s bytes %s\n", one ? "its" : "their", texts[bytes]);
+}
+
+static int print_forgotten(const erased *e, remains bytes)
 {
     char from[TIME_BYTES];
     char to[TIME_BYTES];
-    if (e->count == 0)
-        puts("nothing to forget: no message that was recorded is meant");
+    if (e->count == 0) {
+        puts("nothing to forget: no recorded message matches");
+        return finish_output();
+    }
+    if (e->count == 1)
+        printf("forgot 1 message, recorded at %s", time_us(from, e->from_us));
     else
-        printf("forgot %llu messages, recorded from %s to %s; %s\n", (unsigned long long)e->count,
-               time_us(from, e->from_us), time_us(to, e->to_us),
-               scrubbed ? "their bytes are overwritten on the broker's disk"
-                        : "the broker's database still holds their bytes until it vacuums");
+        printf("forgot %llu messages, recorded from %s to %s", (unsigned long long)e->count, time_us(from, e->from_us),
+               time_us(to, e->to_us));
+    print_remains(e->count == 1, bytes);
     return finish_output();
 }
 
-static int report_forgotten(const erased *e, bool scrubbed)
+static int report_forgotten(const erased *e, remains bytes)
 {
     char when[TIME_BYTES];
     if (!args.json)
-        return print_forgotten(e, scrubbed);
+        return print_forgotten(e, bytes);
     cJSON *object = json_object(NULL, NULL);
     json_unsigned(object, "count", e->count);
     if (e->count > 0) {
         json_text(object, "from", time_us(when, e->from_us));
         json_text(object, "to", time_us(when, e->to_us));
-        json_bool(object, "scrubbed", scrubbed);
+        json_bool(object, "scrubbed", bytes == BYTES_GONE);
     }
     return json_print(object);
 }
@@ -88,8 +113,7 @@ static int forget(session *s)
         code = ledger_ask(s, &data, make_forget(), NULL);
     if (code != DONE)
         return code;
-    bool scrubbed = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(data, "scrubbed"));
-    code = read_erased(&e, data) ? report_forgotten(&e, scrubbed) : ledger_malformed();
+    code = read_erased(&e, data) ? report_forgotten(&e, read_remains(data)) : ledger_malformed();
     cJSON_Delete(data);
     return code;
 }
