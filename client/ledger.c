@@ -19,9 +19,20 @@ static struct {
     uint64_t from_us, to_us;
 } args;
 
+#define AUTHORITY                                                                                                      \
+    {                                                                                                                  \
+        OPTION_LIST, 0, false, "authority", &args.authorities, "KEY|FILE", "the gate must be certified by it", 0, 0    \
+    }
+
 const option ledger_options[] = {
     {OPTION_TEXT, 0, true, "key", &args.key, "FILE", "who asks: an admin, or a device for its own messages", 0, 0},
-    {OPTION_LIST, 0, false, "authority", &args.authorities, "KEY|FILE", "the gate must be certified by it", 0, 0},
+    AUTHORITY,
+    {0},
+};
+
+const option ledger_admin_options[] = {
+    {OPTION_TEXT, 0, true, "key", &args.key, "FILE", "who asks: an admin", 0, 0},
+    AUTHORITY,
     {0},
 };
 

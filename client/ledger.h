@@ -8,8 +8,9 @@
 #include "client/session.h"
 #include "client/sheet.h"
 
-extern const option ledger_options[];    /* who asks */
-extern const option ledger_conditions[]; /* what is meant */
+extern const option ledger_options[];       /* who asks */
+extern const option ledger_admin_options[]; /* the same, where only admins may */
+extern const option ledger_conditions[];    /* what is meant */
 
 /* ---- options ---- */
 

@@ -147,7 +147,7 @@ const command ledger_forget_command = {
     "",
     "For admins. What of the conditions is given must all be so. That something was erased, when, by whom and how\n"
     "much, is remembered: see pep ledger erasures.\n",
-    {forget_options, ledger_options, connection_options},
+    {forget_options, ledger_admin_options, connection_options},
     run_forget,
 };
 
@@ -240,6 +240,6 @@ const command ledger_erasures_command = {
     "Prints what was erased from the ledger of a broker: when, by whom, how much",
     "",
     "For admins. The newest comes first, and no more than 1,000.\n",
-    {erasures_options, ledger_options, connection_options},
+    {erasures_options, ledger_admin_options, connection_options},
     run_erasures,
 };
