@@ -45,6 +45,7 @@ typedef struct {
     ledger_by by; /* the unit of time first */
     sample *samples;
     size_t n, cap;
+    bool matched; /* there are rows, whatever they hold */
     plot plot;
     new_file file;
 } plotting;
@@ -76,6 +77,7 @@ static int take_group(void *owner, const ledger_group *group)
     plotting *p = owner;
     sample s = {.time_s = group->time_us / 1000000, .count = args.of != NULL ? group->numbers : group->count};
     const char *name = name_of(p, group);
+    p->matched = p->matched || group->count > 0;
     if (s.count == 0)
         return DONE;
     if (args.of != NULL) {
@@ -225,10 +227,17 @@ static bool add_bundles(plotting *p, bundle *bundles)
     return added && (alone == count || add_others(p, bundles, alone, count));
 }
 
+static int fail_empty(const plotting *p)
+{
+    if (p->matched && args.of != NULL)
+        return fail(REFUSED, "nothing to draw: %.80s is no whole number in any of these messages", args.of);
+    return fail(REFUSED, "nothing to draw: no recorded message matches");
+}
+
 static int make_series(plotting *p)
 {
     if (p->n == 0)
-        return fail(REFUSED, "nothing to draw: no message that was recorded is meant");
+        return fail_empty(p);
     bundle *bundles = calloc(p->n, sizeof(*bundles));
     bool made = bundles != NULL && add_bundles(p, bundles);
     free(bundles);

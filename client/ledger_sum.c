@@ -185,6 +185,7 @@ typedef struct {
     column columns[BY_MAX + NUMBERS_MAX];
     size_t width;
     sheet sheet;
+    bool matched; /* there is a group */
 } summing;
 
 static void add_column(summing *sum, const char *name, unsigned look)
@@ -239,6 +240,7 @@ static int take_group(void *owner, const ledger_group *group)
         row[n++] = group->numbers > 0 ? (cell){.kind = CELL_REAL, .real = group->avg} : (cell){.kind = CELL_NONE};
     }
     sheet_row(&sum->sheet, row);
+    sum->matched = true;
     return DONE;
 }
 
@@ -250,7 +252,10 @@ static int sum_up(session *s, summing *sum, sheet_form form)
     const ledger_summing what = {.by = &sum->by, .of = args.of, .take = take_group, .owner = sum};
     add_columns(sum);
     sheet_begin(&sum->sheet, form, stdout, sum->columns, sum->width);
-    return ledger_finish(&sum->sheet, ledger_sum(s, &what));
+    code = ledger_finish(&sum->sheet, ledger_sum(s, &what));
+    if (code == DONE && !sum->matched)
+        ledger_say_none();
+    return code;
 }
 
 static int check(summing *sum, sheet_form *form)

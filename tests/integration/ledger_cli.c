@@ -287,6 +287,10 @@ static void test_sum(void)
                 "T00:00:00Z\",\"topic\":\"t/1\",\"signer\":");
     CU_ASSERT_EQUAL(lines(tool_out), 6);
     tool_expect(0, "ledger sum --by second --csv " ADMIN, "time,count\r\n20");
+    CU_ASSERT_STRING_EQUAL(tool_err, "");
+    tool_expect(0, "ledger sum --by signer --signer nobody " ADMIN, NULL);
+    CU_ASSERT_TRUE(tool_out[0] == '\0' && warns("pep: no recorded message matches"));
+    tool_expect(0, "ledger sum --signer nobody " ADMIN, "count\n    0\n");
     tool_leave();
 }
 
@@ -345,7 +349,7 @@ static bool begins(const char *path, const char *text, size_t n)
 static void test_plot(void)
 {
     enter();
-    tool_expect(1, "ledger plot -o none.svg " ADMIN, "nothing to draw");
+    tool_expect(1, "ledger plot -o none.svg --of temp " ADMIN, "nothing to draw: no recorded message matches\n");
     say_all();
     tool_expect(0, "ledger plot -o a.svg " ADMIN, "a.svg: 1 line\n");
     tool_expect(0, "ledger plot -o b.png --of temp --by signer --every hour " ADMIN, "b.png: 2 lines\n");
@@ -353,7 +357,7 @@ static void test_plot(void)
     tool_expect(0, "ledger plot -o c.svg --of temp --show sum --by field:site --every day " ADMIN, "c.svg: 3 lines\n");
     tool_shell("grep -q 'Sum of temp per day' c.svg && grep -q 'no site' c.svg && grep -q north c.svg");
     tool_expect(1, "ledger plot -o a.svg " ADMIN, "never overwritten");
-    tool_expect(1, "ledger plot -o d.svg --of site " ADMIN, "nothing to draw");
+    tool_expect(1, "ledger plot -o d.svg --of site " ADMIN, "site is no whole number in any of these messages\n");
     CU_ASSERT_FALSE(tool_exists("d.svg") || tool_exists("none.svg"));
     tool_leave();
 }
