@@ -18,8 +18,7 @@ static const option options[] = {
     {OPTION_TEXT, 0, false, "of", &args.of, "NAME", "a field of whole numbers (default: count messages)", 0, 0},
     {OPTION_TEXT, 0, false, "show", &args.show, "WHAT", "count, or with --of: avg (the default), sum, min, max", 0, 0},
     {OPTION_TEXT, 0, false, "by", &args.by, "WHAT", "a line for each signer, topic or field:NAME", 0, 0},
-    {OPTION_TEXT, 0, false, "every", &args.every, "UNIT", "second, minute, hour or day (default: by what there is)", 0,
-     0},
+    {OPTION_TEXT, 0, false, "every", &args.every, "UNIT", "second, minute, hour or day (default: see above)", 0, 0},
     {0},
 };
 
@@ -438,8 +437,10 @@ const command ledger_plot_command = {
     "ledger plot",
     "Draws over time what the ledger of a broker has recorded",
     "",
-    "Needs gnuplot, which Debian has in gnuplot-nox. --by draws the 12 most frequent at most: what is beyond is\n"
-    "one line together.\n",
+    "Needs gnuplot, which Debian has in gnuplot-nox. --by, once, draws the 12 most frequent at most: what is beyond\n"
+    "is one line together. Without --every a unit is chosen by how long there is something to show, and the next\n"
+    "larger one where there are more than 5,000 groups. Only whole numbers are drawn: record tenths of a degree as\n"
+    "temp=215, and not temp=21.5.\n",
     {options, ledger_conditions, ledger_options, connection_options},
     run,
 };

@@ -287,7 +287,8 @@ const command ledger_sum_command = {
     "ledger sum",
     "Counts the messages that the ledger has recorded, and sums a field of them",
     "",
-    "",
+    "--by may be given again: each once, one field at most, one unit of time at most. There are 5,000 groups at most.\n"
+    "Only whole numbers are summed: record tenths of a degree as temp=215, and not temp=21.5.\n",
     {options, ledger_conditions, ledger_options, connection_options},
     run,
 };
