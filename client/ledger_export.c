@@ -19,7 +19,7 @@ static struct {
 static const option options[] = {
     {OPTION_FLAG, 0, false, "json", &args.json, NULL, "JSON, an object a line (the default)", 0, 0},
     {OPTION_FLAG, 0, false, "csv", &args.csv, NULL, "CSV", 0, 0},
-    {OPTION_TEXT, 'o', false, "out", &args.out, "FILE", "a new file (default: standard output)", 0, 0},
+    {OPTION_TEXT, 'o', false, "out", &args.out, "FILE", "a new file, or - for standard output (the default)", 0, 0},
     {OPTION_FLAG, 0, false, "progress", &args.progress, NULL, "tell the progress, also where stderr is no terminal", 0,
      0},
     {0},
@@ -155,6 +155,8 @@ static int run(void)
         code = ledger_check();
     if (code != DONE)
         return code;
+    if (args.out != NULL && strcmp(args.out, "-") == 0)
+        args.out = NULL;
     static exporting e;
     code = args.out != NULL ? export_to_file(&e) : export_to_stdout(&e);
     session_close(&e.session);

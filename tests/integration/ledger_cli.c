@@ -308,6 +308,8 @@ static void test_export(void)
     CU_ASSERT_TRUE(tool_same("rows.json", "out"));
     tool_expect(0, "ledger export " ADMIN, NULL);
     CU_ASSERT_TRUE(tool_same("rows.json", "out"));
+    tool_expect(0, "ledger export -o - " ADMIN, NULL);
+    CU_ASSERT_TRUE(tool_same("rows.json", "out") && !tool_exists("-"));
     tool_expect(1, "ledger export -o rows.json " ADMIN, "never overwritten");
     tool_expect(3, "ledger export -o none/rows.json " ADMIN, "cannot create");
     tool_expect(0, "ledger export --csv --progress -o rows.csv --signer bob " ADMIN, "rows.csv: 3 rows\n");
