@@ -275,11 +275,17 @@ void report_concerns(const gate *g, directory *d)
 }
 
 /* Not its address: a password may stand in it. */
-static const char *where_kept(const plugin_options *options)
+static const char *place_of(const char *url)
 {
-    if (options->store == NULL)
-        return "directory.db";
-    return strncmp(options->store, "sqlite:", 7) == 0 ? options->store : "PostgreSQL";
+    return strncmp(url, "sqlite:", strlen("sqlite:")) == 0 ? url : "PostgreSQL";
+}
+
+static const char *ledger_place(const plugin_options *options)
+{
+    if (options->ledger != NULL)
+        return place_of(options->ledger);
+    bool shared = options->store != NULL && strcmp(place_of(options->store), "PostgreSQL") == 0;
+    return shared ? "PostgreSQL" : "ledger.db";
 }
 
 void report_start(const gate *g, directory *d, const plugin_options *options)
@@ -288,11 +294,12 @@ void report_start(const gate *g, directory *d, const plugin_options *options)
     mosquitto_log_printf(
         MOSQ_LOG_NOTICE,
         "pep %s: Mosquitto %s (built for %d.%d.%d), rules: %zu enforced, %zu observed, records: %zu in "
-        "%s%s%s, %sreplay state in %s",
+        "%s%s%s, ledger in %s, %sreplay state in %s",
         pep_version(), broker_is_2_1() ? "2.1 or later" : "2.0", LIBMOSQUITTO_MAJOR, LIBMOSQUITTO_MINOR,
         LIBMOSQUITTO_REVISION, policy_rule_count(gate_policy(g)) - observed, observed,
-        signers_count(directory_signers(d)), where_kept(options), options->records == NULL ? "" : " and ",
-        options->records == NULL ? "" : options->records, gate_state_is_new(g) ? "new " : "", options->state);
+        signers_count(directory_signers(d)), options->store == NULL ? "directory.db" : place_of(options->store),
+        options->records == NULL ? "" : " and ", options->records == NULL ? "" : options->records,
+        ledger_place(options), gate_state_is_new(g) ? "new " : "", options->state);
     report_concerns(g, d);
 }
 
