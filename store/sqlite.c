@@ -342,7 +342,7 @@ static store_result set_up(sqlite_store *s)
         result = use_wal(s);
     if (result == STORE_OK && s->base.read_only)
         result = execute(&s->base, "PRAGMA query_only=ON");
-    if (result == STORE_OK && !s->base.read_only)
+    if (result == STORE_OK) /* a reader, too: whoever closes last writes what is in the log */
         result = keep_clean(s);
     return result == STORE_OK ? execute(&s->base, "PRAGMA synchronous=FULL") : result;
 }
