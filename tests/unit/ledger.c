@@ -163,10 +163,8 @@ static void record_some(void)
 
 /* ---- asking ---- */
 
-static void ask_as(const char *id, bool admin, const char *json)
+static void send(const char *id, bool admin, const char *json)
 {
-    unsigned before = answers;
-    uint64_t end = now_ms() + WAIT_MS;
     directory_request *r = calloc(1, sizeof *r);
     if (r == NULL)
         abort();
@@ -178,6 +176,13 @@ static void ask_as(const char *id, bool admin, const char *json)
     r->admin = admin;
     snprintf(r->id, sizeof r->id, "%s", id);
     ledger_ask(l, r);
+}
+
+static void ask_as(const char *id, bool admin, const char *json)
+{
+    unsigned before = answers;
+    uint64_t end = now_ms() + WAIT_MS;
+    send(id, admin, json);
     while (answers == before && now_ms() < end)
         tick();
     CU_ASSERT_EQUAL(answers, before + 1);
@@ -831,6 +836,25 @@ static void postgres_away(void)
     finish();
 }
 
+/* The end does not wait for a question, which may take half a minute. */
+static void closed_while_asked(void)
+{
+    start();
+    record("a", "dev-1", 0);
+    CU_ASSERT_TRUE(wait_recorded(1));
+    postgres_freeze(&server, true);
+    unsigned before = answers;
+    send("admin", true, "{\"command\":\"ledger.query\"}");
+    uint64_t begun = now_ms();
+    ledger_close(l);
+    CU_ASSERT(now_ms() - begun < 15000);
+    CU_ASSERT_EQUAL(answers, before + 1);
+    CU_ASSERT_PTR_NOT_NULL(json_get_text(parsed(), "error"));
+    l = NULL;
+    postgres_freeze(&server, false);
+    finish();
+}
+
 /* A row that the store never takes is dropped, and the others are kept. */
 static void poison(void)
 {
@@ -988,6 +1012,7 @@ static const unit_test sqlite_alone[] = {
 
 static const unit_test postgres_alone[] = {
     {"postgresql: away", postgres_away},
+    {"postgresql: closed while a question waits", closed_while_asked},
     {"postgresql: a row that is never taken", poison},
 };
 
