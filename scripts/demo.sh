@@ -167,9 +167,11 @@ send_sealed() { pep pub -h $host -p "$port" -q 1 --key "$1" --to console -t "$2"
 
 # measure DEGREES: a message of sensor-1 that asks to be recorded
 measure() {
+  local hot=false
+  [ "$1" -lt 90 ] || hot=true
   sent+=("boiler: $1 degrees")
   pep pub -h $host -p "$port" -q 1 --key "$devices/sensor-1.key" --to console -t "$topic" -m "boiler: $1 degrees" \
-    --record temp="$1" --record hot=$([ "$1" -ge 90 ] && echo true || echo false)
+    --record temp="$1" --record hot=$hot
 }
 
 # ledger COMMAND...: the operator asks what was recorded.
