@@ -171,7 +171,7 @@ static void malformed_questions_are_answered(void)
         "{\"command\":\"ledger.query\",\"count\":0}",
         "{\"command\":\"ledger.query\",\"topic\":\"a/#/b\"}",
         "{\"command\":\"ledger.query\",\"fields\":{\"a\":1}}",
-        "{\"command\":\"ledger.query\",\"fields\":{\"a\\\"') OR 1=1 --\":\"1\"}}",
+        "{\"command\":\"ledger.query\",\"fields\":{\"a\\\"') OR 1=1 --\":1}}",
         "{\"command\":\"ledger.query\",\"after\":\"1; DROP TABLE pep_ledger\"}",
         "{\"command\":\"ledger.query\",\"signer\":\"' OR ''='\"}",
         "{\"command\":\"ledger.query\",\"colour\":\"red\"}",
