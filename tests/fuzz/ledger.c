@@ -8,6 +8,7 @@
 #include <ctype.h>
 #include <string.h>
 
+#include "directory/internal.h"
 #include "envelope/parse.h"
 #include "ledger/internal.h"
 #include "ledger/tables.h"
@@ -382,7 +383,8 @@ static void ask(store *to, directory_request *request)
 
 static void question(unsigned who, pep_view json)
 {
-    directory_request request = {.admin = who == ADMIN};
+    static control_client asker; /* who never goes */
+    directory_request request = {.asker = &asker, .admin = who == ADMIN};
     snprintf(request.id, sizeof request.id, "%s", people[who]);
     request.command = json_parse(json.p, json.n);
     if (!cJSON_IsObject(request.command)) {
