@@ -216,10 +216,26 @@ static bool copy_text(void *ctx, const store_value *columns, size_t n)
 static store_result run(store *base, bool keep, const char *sql, const store_value *parameters, size_t count,
                         bool (*each)(void *ctx, const store_value *columns, size_t n), void *ctx);
 
+static uint64_t now_us(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
+
+/*
+ * Here SQLite does not wait for one that is about to write, whatever its patience: of brokers that start together on a
+ * new file, one would be turned away.
+ */
 static store_result use_wal(sqlite_store *s)
 {
+    static const struct timespec pause = {.tv_nsec = 10000000};
+    uint64_t end = now_us() + (uint64_t)STORE_PATIENCE_MS * 1000;
     char mode[128] = "";
-    store_result result = run(&s->base, true, "PRAGMA journal_mode=WAL", NULL, 0, copy_text, mode);
+    store_result result;
+    while ((result = run(&s->base, true, "PRAGMA journal_mode=WAL", NULL, 0, copy_text, mode)) == STORE_AWAY &&
+           now_us() < end)
+        nanosleep(&pause, NULL);
     if (result == STORE_OK && strcmp(mode, "wal") != 0)
         return store_fail(&s->base, STORE_FAILED, "%s cannot have a write-ahead log: put it on a local file system",
                           s->path);
@@ -304,13 +320,6 @@ static store_result keep_clean(sqlite_store *s)
     s->cleaning.own.xWrite = write_clean;
     file->pMethods = &s->cleaning.own;
     return execute(&s->base, "PRAGMA max_page_count=" PAGES_MAX);
-}
-
-static uint64_t now_us(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
 }
 
 /* Every so many instructions of its virtual machine; not 0: the statement ends. */
