@@ -402,14 +402,16 @@ void broker_reload(broker *b)
 
 /*
  * Mosquitto forgets a SIGTERM that comes just behind its line "running": main() sets the flag that the signal clears
- * after that, on its way into the loop. So it is told again, but only until it says that it ends: another signal might
- * wake what stands still in the plugin's end, and hide it.
+ * after that, on its way into the loop. So it is told again, but only until one more line says that it ends (there may
+ * be one of another broker in that log): another signal might wake what stands still in the plugin's end, and hide it.
  */
 static bool terminated(broker *b)
 {
+    static const char ends[] = "mosquitto version * terminating";
+    int before = broker_log_count(b, ends);
     int64_t deadline = monotonic_ms() + patience_ms();
     do {
-        if (!broker_logged(b, "mosquitto version * terminating"))
+        if (broker_log_count(b, ends) == before)
             kill(b->pid, SIGTERM);
     } while (!ended(b, AGAIN_MS) && remaining_ms(deadline) > 0);
     return b->pid == 0;
