@@ -2,6 +2,7 @@
 #include "ledger/ledger.h"
 #include "directory/internal.h"
 #include "directory/json.h"
+#include "patience.h"
 #include "scratch.h"
 #include "tests/postgres.h"
 #include "unit.h"
@@ -9,11 +10,9 @@
 #include <poll.h>
 #include <sodium.h>
 #include <sqlite3.h>
-#include <time.h>
 
 #define T0       1800000000000000ULL /* microseconds */
 #define SECOND   1000000ULL
-#define WAIT_MS  30000
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 
 static postgres_server server;
@@ -81,13 +80,6 @@ static void finish(void)
     scratch_end();
 }
 
-static uint64_t now_ms(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
-
 /* One tick, as the broker gives them. */
 static void tick(void)
 {
@@ -97,7 +89,7 @@ static void tick(void)
 
 static bool wait_recorded(uint64_t n)
 {
-    uint64_t end = now_ms() + WAIT_MS;
+    uint64_t end = deadline_ms();
     while (ledger_counted(l).recorded < n && now_ms() < end)
         tick();
     return ledger_counted(l).recorded == n;
@@ -181,7 +173,7 @@ static void send(const char *id, bool admin, const char *json)
 static void ask_as(const char *id, bool admin, const char *json)
 {
     unsigned before = answers;
-    uint64_t end = now_ms() + WAIT_MS;
+    uint64_t end = deadline_ms();
     send(id, admin, json);
     while (answers == before && now_ms() < end)
         tick();
@@ -769,7 +761,7 @@ static void retention(void)
         ledger_record(l, &e);
     }
     CU_ASSERT_TRUE(wait_recorded(2500));
-    uint64_t end = now_ms() + WAIT_MS;
+    uint64_t end = deadline_ms();
     while (ledger_counted(l).erased < 2100 && now_ms() < end)
         tick();
     CU_ASSERT_EQUAL(ledger_counted(l).erased, 2100);
@@ -815,7 +807,7 @@ static void postgres_away(void)
     CU_ASSERT_TRUE(wait_recorded(1));
     postgres_stop(&server, SIGINT);
     record("a", "dev-1", 1);
-    uint64_t end = now_ms() + WAIT_MS;
+    uint64_t end = deadline_ms();
     while (!ledger_counted(l).away && now_ms() < end)
         tick();
     CU_ASSERT_TRUE(ledger_counted(l).away);
@@ -827,7 +819,7 @@ static void postgres_away(void)
     CU_ASSERT_TRUE(is_refused(PEP_TRY_LATER));
     CU_ASSERT_TRUE_FATAL(postgres_again(&server));
     CU_ASSERT_TRUE(wait_recorded(3));
-    end = now_ms() + WAIT_MS;
+    end = deadline_ms();
     do
         ask("{\"command\":\"ledger.query\"}");
     while (json_get_text(parsed(), "error") != NULL && now_ms() < end);
@@ -931,12 +923,13 @@ static void scrubbed_after_a_start(void)
         record("marked", "dev-1", i);
     CU_ASSERT_TRUE(wait_recorded(50));
     CU_ASSERT_EQUAL(sqlite3_open_v2(scratch_path("ledger.db"), &db, SQLITE_OPEN_READWRITE, NULL), SQLITE_OK);
+    sqlite3_busy_timeout(db, LATE_MS);
     CU_ASSERT_EQUAL(sqlite3_exec(db, "PRAGMA wal_autocheckpoint=0; DELETE FROM pep_ledger", NULL, NULL, NULL),
                     SQLITE_OK);
     ledger_close(l); /* the last one to close would cut the log */
     CU_ASSERT_TRUE(file_holds("ledger.db-wal", "marked"));
     open_ledger();
-    uint64_t end = now_ms() + WAIT_MS;
+    uint64_t end = deadline_ms();
     while (file_holds("ledger.db-wal", "marked") && now_ms() < end)
         tick();
     CU_ASSERT_FALSE(file_holds("ledger.db-wal", "marked"));
