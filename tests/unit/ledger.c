@@ -2,6 +2,8 @@
 #include "ledger/ledger.h"
 #include "directory/internal.h"
 #include "directory/json.h"
+#include "ledger/internal.h"
+#include "ledger/tables.h"
 #include "patience.h"
 #include "scratch.h"
 #include "tests/postgres.h"
@@ -11,9 +13,8 @@
 #include <sodium.h>
 #include <sqlite3.h>
 
-#define T0       1800000000000000ULL /* microseconds */
-#define SECOND   1000000ULL
-#define COUNT(a) (sizeof(a) / sizeof((a)[0]))
+#define T0     1800000000000000ULL /* microseconds */
+#define SECOND 1000000ULL
 
 static postgres_server server;
 static bool on_postgres;
@@ -318,7 +319,7 @@ static const struct {
 };
 
 /* A query, a sum and an erasure mean the same rows. */
-static void conditions(void)
+static void by_conditions(void)
 {
     char json[300];
     start();
@@ -782,6 +783,34 @@ static void closed_and_opened(void)
     finish();
 }
 
+/* A commit whose acknowledgement was lost is tried again, and finds that its rows are there. */
+static void written_twice(void)
+{
+    store_result result;
+    store_error why;
+    bool by_row[] = {false, true};
+    const store_schema schema = ledger_schema(false);
+    start();
+    const ledger_entry e = entry_of("a", "dev-1", 1);
+    batch *b = calloc(1, sizeof *b);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(b);
+    b->l = l;
+    b->id = 1;
+    CU_ASSERT_TRUE(batch_add(b, &e) && batch_add(b, &e));
+    store *s = store_open_schema(&result, &why, url, &schema);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(s);
+    for (size_t i = 0; i < COUNT(by_row); i++) {
+        b->tries = by_row[i];
+        CU_ASSERT_EQUAL(store_begin(s), STORE_OK);
+        CU_ASSERT_EQUAL(batch_work(&b->job, s), STORE_OK);
+        CU_ASSERT_EQUAL(store_commit(s), STORE_OK);
+    }
+    store_close(s);
+    free(b);
+    CU_ASSERT_EQUAL(rows_of("{\"command\":\"ledger.query\"}"), 2);
+    finish();
+}
+
 static void drop(void)
 {
     start();
@@ -973,7 +1002,7 @@ static void refused_starts(void)
 
 static const unit_test common[] = {
     {"a row as it was", row_as_it_was},
-    {"conditions", conditions},
+    {"conditions", by_conditions},
     {"names of fields", names_of_fields},
     {"pages", pages},
     {"pages of one moment", pages_of_one_moment},
@@ -991,6 +1020,7 @@ static const unit_test common[] = {
     {"forget many", forget_many},
     {"retention", retention},
     {"closed and opened", closed_and_opened},
+    {"written twice", written_twice},
     {"long topics", long_topics},
     {"more than there is room for", drop},
 };
