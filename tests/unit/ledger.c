@@ -714,7 +714,7 @@ static void forget(void)
 /* MQTT's longest, which nothing makes shorter. */
 static void long_topics(void)
 {
-    static char topic[PEP_TOPIC_MAX + 1], command[4096];
+    static char topic[PEP_TOPIC_MAX + 1], first[2001], command[4096];
     start();
     for (size_t i = 0; i < PEP_TOPIC_MAX; i++)
         topic[i] = (char)('a' + randombytes_uniform(26));
@@ -723,13 +723,23 @@ static void long_topics(void)
     topic[2000] = '\0';
     topic[508] = '/'; /* behind what PostgreSQL has in its index */
     record(topic, "dev-1", 2);
+    memcpy(first, topic, sizeof first);
     CU_ASSERT_TRUE(wait_recorded(3));
     CU_ASSERT_EQUAL(ledger_counted(l).dropped, 0);
     snprintf(command, sizeof command, "{\"command\":\"ledger.query\",\"topic\":\"%.2000s\"}", topic);
     CU_ASSERT_EQUAL(rows_of(command), 1);
-    snprintf(command, sizeof command, "{\"command\":\"ledger.query\",\"topic\":\"%.508s/#\"}", topic);
+    for (int n = 501; n >= 499; n--) {
+        topic[n] = '\0';
+        record(topic, "dev-1", 3);
+    }
+    CU_ASSERT_TRUE(wait_recorded(6));
+    for (int n = 499; n <= 501; n++) {
+        snprintf(command, sizeof command, "{\"command\":\"ledger.query\",\"topic\":\"%.*s\"}", n, first);
+        CU_ASSERT_EQUAL(rows_of(command), 1);
+    }
+    snprintf(command, sizeof command, "{\"command\":\"ledger.query\",\"topic\":\"%.508s/#\"}", first);
     CU_ASSERT_EQUAL(rows_of(command), 1);
-    snprintf(command, sizeof command, "{\"command\":\"ledger.query\",\"topic\":\"%.1990s/#\"}", topic);
+    snprintf(command, sizeof command, "{\"command\":\"ledger.query\",\"topic\":\"%.1990s/#\"}", first);
     ask(command);
     CU_ASSERT_TRUE(is_refused(PEP_BAD_COMMAND)); /* longer than filters with wildcards may be */
     finish();
