@@ -801,7 +801,9 @@ static void written_twice(void)
     bool by_row[] = {false, true};
     const store_schema schema = ledger_schema(false);
     start();
-    const ledger_entry e = entry_of("a", "dev-1", 1);
+    const pep_fact fact = {.key = text_view("n"), .type = PEP_FACT_INT, .integer = 1};
+    ledger_entry e = entry_of("a", "dev-1", 1);
+    e.facts = encode(&fact, 1);
     batch *b = calloc(1, sizeof *b);
     CU_ASSERT_PTR_NOT_NULL_FATAL(b);
     b->l = l;
