@@ -24,7 +24,7 @@ static char database[32];
 static const uint8_t gate[PEP_KID_BYTES] = "gate";
 
 static ledger *l;
-static control_client asker; /* of all questions, and never gone */
+static control_client asker; /* of all questions */
 static char *answered;       /* the last answer */
 static unsigned answers, lines;
 static char line[1024];
@@ -626,6 +626,19 @@ static void who_may(void)
     finish();
 }
 
+/* Nothing is looked for on behalf of a client that has gone. */
+static void asker_gone(void)
+{
+    start();
+    record_some();
+    atomic_store(&asker.gone, true);
+    ask("{\"command\":\"ledger.query\"}");
+    CU_ASSERT_PTR_NULL(data("rows"));
+    atomic_store(&asker.gone, false);
+    CU_ASSERT_EQUAL(rows_of("{\"command\":\"ledger.query\"}"), 60);
+    finish();
+}
+
 static void wrong_commands(void)
 {
     static const char *const wrong[] = {
@@ -666,6 +679,8 @@ static void wrong_commands(void)
         "{\"command\":\"ledger.erasures\",\"count\":1}",
         "{\"command\":\"ledger.nothing\"}",
     };
+    char command[1000];
+    char longer[PEP_FACTS_MAX + 2] = "";
     start();
     record_some();
     for (size_t i = 0; i < COUNT(wrong); i++) {
@@ -675,6 +690,13 @@ static void wrong_commands(void)
             CU_FAIL("taken");
         }
     }
+    memset(longer, 'a', PEP_FACTS_MAX + 1); /* than all facts together */
+    snprintf(command, sizeof command, "{\"command\":\"ledger.query\",\"fields\":{\"%s\":\"a\"}}", longer);
+    ask(command);
+    CU_ASSERT_TRUE(is_refused(PEP_BAD_COMMAND));
+    snprintf(command, sizeof command, "{\"command\":\"ledger.query\",\"fields\":{\"a\":\"%s\"}}", longer);
+    ask(command);
+    CU_ASSERT_TRUE(is_refused(PEP_BAD_COMMAND));
     CU_ASSERT_EQUAL(rows_of("{\"command\":\"ledger.query\"}"), 60);
     finish();
 }
@@ -955,6 +977,28 @@ static void scrubbed_after_splits(void)
     finish();
 }
 
+/* What could not be written yet is not overtaken by an erasure, which would leave it. */
+static void forget_waits_its_turn(void)
+{
+    static const char command[] = "{\"command\":\"ledger.forget\",\"signer\":\"dev-1\"}";
+    start();
+    record("a", "dev-1", 0);
+    CU_ASSERT_TRUE(wait_recorded(1));
+    limit_files(true, 1000);
+    record("a", "dev-1", 1);
+    uint64_t end = deadline_ms();
+    while (ledger_has_room(l) && now_ms() < end)
+        tick();
+    CU_ASSERT_PTR_NOT_NULL(strstr(line, "waits in memory"));
+    limit_files(false, 0);
+    ask(command);
+    CU_ASSERT_TRUE(is_refused(PEP_TRY_LATER));
+    CU_ASSERT_TRUE(wait_recorded(2));
+    ask(command);
+    CU_ASSERT_EQUAL(number_in(cJSON_GetObjectItem(parsed(), "data"), "count"), 2);
+    finish();
+}
+
 /* What was deleted and not yet off the disk when a broker ended is so when the next one is there. */
 static void scrubbed_after_a_start(void)
 {
@@ -1027,6 +1071,7 @@ static const unit_test common[] = {
     {"too many groups", too_many_groups},
     {"large groups", large_groups},
     {"who may ask", who_may},
+    {"who asks has gone", asker_gone},
     {"wrong commands", wrong_commands},
     {"forget", forget},
     {"forget many", forget_many},
@@ -1042,6 +1087,7 @@ static const unit_test sqlite_alone[] = {
     {"sqlite: also what pages left when they were split", scrubbed_after_splits},
     {"sqlite: also what an earlier broker left", scrubbed_after_a_start},
     {"sqlite: a reader keeps it there", scrub_is_kept_waiting},
+    {"sqlite: an erasure waits its turn", forget_waits_its_turn},
     {"refused starts", refused_starts},
 };
 
