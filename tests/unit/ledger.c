@@ -639,6 +639,25 @@ static void asker_gone(void)
     finish();
 }
 
+/* One question more than may wait is answered at once. */
+static void too_many_wait(void)
+{
+    start();
+    record_some();
+    unsigned before = answers;
+    uint64_t end = deadline_ms();
+    for (unsigned i = 0; i < ASKED_OTHERS; i++)
+        send("dev-1", false, "{\"command\":\"ledger.query\"}");
+    CU_ASSERT_EQUAL(answers, before);
+    send("dev-1", false, "{\"command\":\"ledger.query\"}");
+    CU_ASSERT_EQUAL_FATAL(answers, before + 1);
+    CU_ASSERT_TRUE(is_refused(PEP_TRY_LATER));
+    while (answers < before + ASKED_OTHERS + 1 && now_ms() < end)
+        tick();
+    CU_ASSERT_EQUAL(answers, before + ASKED_OTHERS + 1);
+    finish();
+}
+
 static void wrong_commands(void)
 {
     static const char *const wrong[] = {
@@ -1072,6 +1091,7 @@ static const unit_test common[] = {
     {"large groups", large_groups},
     {"who may ask", who_may},
     {"who asks has gone", asker_gone},
+    {"more questions than may wait", too_many_wait},
     {"wrong commands", wrong_commands},
     {"forget", forget},
     {"forget many", forget_many},
